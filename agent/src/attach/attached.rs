@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::certificate;
 use super::driver::Driver;
-use super::plan::{Plan, is_applied};
+use super::plan::{Plan, Undedicated, is_applied};
 use super::seen::{Gateway, Mode, Name, Policy};
 use super::trouble::Trouble;
 use crate::backoff::Backoff;
@@ -25,10 +25,17 @@ const CALM: Duration = Duration::from_secs(2);
 
 /// Why a Gateway is shared although its annotation does not say so. There is nothing to be tried again.
 fn why_shared(gateway: &Gateway, plan: &Plan) -> Option<String> {
-    match (&plan.somebody, &gateway.mode) {
-        (Some((kind, namespace, name)), _) => Some(format!(
+    match (&plan.undedicated, &gateway.mode) {
+        (Some(Undedicated::Route((kind, namespace, name))), _) => Some(format!(
             "it is to be dedicated, and {kind} {namespace}/{name} is served there: it is shared until that is gone"
         )),
+        (Some(Undedicated::Names(port)), _) => Some(format!(
+            "it is to be dedicated, and its TLS listeners on port {port} have different hostnames, which only its own routes tell apart: it is shared"
+        )),
+        (Some(Undedicated::ListenerSets), _) => Some(
+            "it is to be dedicated, and lets others add listeners (allowedListeners): it is shared"
+                .to_owned(),
+        ),
         (None, Mode::Unknown(word)) => Some(format!(
             "the annotation imp-gateway.io/mode is {word:?}, neither \"shared\" nor \"dedicated\": it is shared"
         )),
@@ -139,7 +146,7 @@ impl Attached {
         // A gateway without a publish is not told to agents, and the Gateway needs the EnvoyProxy that it names.
         let wanted = driver.fleet.wanted(&ours);
         self.prepare(driver, &attachment, wanted.is_some()).await?;
-        let Some(wanted) = wanted else { return Ok(()) };
+        let Some(wanted) = wanted else { return self.withdraw(driver, &attachment).await };
         if self.ours.is_none() {
             self.led.hosts = driver.kept.of(&ours);
         }
@@ -264,6 +271,23 @@ impl Attached {
             let gateway = format!("{}/{}", name.0, name.1);
             tracing::warn!(gateway, %host, ?why, route, "a host cannot lead to a publish");
         }
+    }
+
+    /// The last publish of the gateway is gone: nothing leads to it, and its listeners are its own again.
+    async fn withdraw(&mut self, driver: &mut Driver, of: &Attachment) -> Result<(), Trouble> {
+        if self.ours.is_none() {
+            return Ok(());
+        }
+        driver.leads_no_more(&of.gateway_id);
+        let policy = key(&kinds::ENVOY_PATCH_POLICY, &of.namespace, &of.object_name());
+        let found = driver.cluster.get(&policy).await?;
+        if found.is_some() && is_ours(&policy, found.as_ref()).is_ok() {
+            driver.cluster.delete(&policy, None).await?;
+            tracing::info!(object = %policy, "removed: no publish is on its gateway any more");
+        }
+        driver.seen.policies.remove(&(of.namespace.clone(), of.object_name()));
+        (self.ours, self.written, self.led) = Default::default();
+        Ok(())
     }
 
     /// Removes what leads to us. While the Gateway is there, its Envoys keep their bootstrap: without the EnvoyProxy

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use imp_translate::envoy_gateway::{
-    Dedicated, Led as LedTable, MAX_HOST_BYTES, admits, dedicated, lead,
+    Dedicated, Led as LedTable, MAX_HOST_BYTES, Protocol, admits, dedicated, lead,
 };
 
 use super::seen::{Gateway, Mode, Name, Policy, Route, Seen};
@@ -16,11 +16,39 @@ pub(super) struct Plan {
     pub(super) tables: Vec<LedTable>,
     /// The listeners that serve us alone.
     pub(super) dedicated: Vec<Dedicated>,
-    /// Who keeps the Gateway from being dedicated to us, although its owner wants that.
-    pub(super) somebody: Option<Route>,
+    /// What keeps the Gateway from being dedicated to us, although its owner wants that.
+    pub(super) undedicated: Option<Undedicated>,
     /// The hosts of publishes that the tables lead to us.
     hosts: BTreeSet<Arc<str>>,
     pub(super) refused: BTreeMap<Arc<str>, NotLed>,
+}
+
+/// Why a Gateway cannot be dedicated to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Undedicated {
+    /// It is served there, and would find no route in our listeners.
+    Route(Route),
+    /// TLS listeners of this port have different hostnames. They may ask for different certificates of callers, and one
+    /// manager for all of them would not compare the name of the handshake with the host of the call.
+    Names(u16),
+    /// Others may add listeners, whose routes we do not see.
+    ListenerSets,
+}
+
+impl Undedicated {
+    fn of(name: &Name, gateway: &Gateway, seen: &Seen) -> Option<Self> {
+        if gateway.has_listener_sets {
+            return Some(Self::ListenerSets);
+        }
+        let mut names = BTreeMap::new();
+        let tls = gateway.listeners.iter().filter(|it| it.protocol == Protocol::Https);
+        for listener in tls {
+            if *names.entry(listener.port).or_insert(&listener.hostname) != &listener.hostname {
+                return Some(Self::Names(listener.port));
+            }
+        }
+        seen.somebody(name).map(|route| Self::Route(route.clone()))
+    }
 }
 
 /// Hosts and patterns by port of our gateway.
@@ -50,12 +78,9 @@ impl Plan {
         if gateway.mode != Mode::Dedicated {
             return Self::shared(name, gateway, wanted, seen);
         }
-        match seen.somebody(name) {
+        match Undedicated::of(name, gateway, seen) {
             None => Self::dedicated(name, gateway, wanted),
-            // Their calls would find no route in our listeners.
-            Some(route) => {
-                Self { somebody: Some(route.clone()), ..Self::shared(name, gateway, wanted, seen) }
-            }
+            undedicated => Self { undedicated, ..Self::shared(name, gateway, wanted, seen) },
         }
     }
 
@@ -75,7 +100,7 @@ impl Plan {
         Self {
             tables,
             dedicated: dedicated(own, listeners, &wanted.gateway),
-            somebody: None,
+            undedicated: None,
             refused: refused.map(|host| (host, NotLed::NotAdmitted)).collect(),
             hosts,
         }
@@ -148,7 +173,7 @@ pub(super) fn is_applied(policy: Option<&Policy>, generation: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use imp_kube::Change;
-    use imp_translate::envoy_gateway::{Listener, Protocol};
+    use imp_translate::envoy_gateway::Listener;
     use imp_translate::ir;
     use serde_json::json;
 
@@ -166,6 +191,7 @@ mod tests {
             ours: "g".into(),
             listeners: vec![listener],
             mode: Mode::Shared,
+            has_listener_sets: false,
             hosts: patterns.iter().map(|host| (*host).to_owned()).collect(),
             parameters: None,
             created: String::new(),
@@ -240,12 +266,12 @@ mod tests {
             protocol: Protocol::Https,
             hostname: Some(hostname.into()),
         };
-        gateway.listeners.extend([secure("a", "a.test"), secure("b", "*.b.test")]);
+        gateway.listeners.push(secure("a", "*.b.test"));
         let of = |hosts: &[&str]| Plan::of(&name(), &gateway, &wanted(hosts), &Seen::default());
         let plan = of(&["x.test"]);
         let owned: Vec<_> = plan.dedicated.iter().map(|it| (&*it.listener, it.port)).collect();
         assert_eq!(owned, [("edge/gw/http", 8080), ("edge/gw/a", 8080)]);
-        assert_eq!(domains(&plan), ["*", "*", "*"]);
+        assert_eq!(domains(&plan), ["*", "*"]);
         let more = of(&["x.test", "y.test"]);
         assert_eq!((&more.tables, &more.dedicated), (&plan.tables, &plan.dedicated));
         assert_eq!(more.led(&BTreeSet::new(), true).hosts.len(), 2);
@@ -257,10 +283,15 @@ mod tests {
         assert_eq!((plan.dedicated.len(), plan.tables.len()), (10, 20), "a policy has its limit");
         // Without a plain listener TLS lets in what its names cover.
         gateway.listeners.remove(0);
-        let hosts = ["a.test", "x.b.test", "x.test"];
+        let hosts = ["y.b.test", "x.b.test", "x.test"];
         let plan = Plan::of(&name(), &gateway, &wanted(&hosts), &Seen::default());
         assert_eq!(plan.hosts.len(), 2);
         assert_eq!(plan.refused, BTreeMap::from([("x.test".into(), NotLed::NotAdmitted)]));
+        // Names of handshakes are told apart by listeners that are not ours.
+        gateway.listeners.push(secure("b", "a.test"));
+        let plan = Plan::of(&name(), &gateway, &wanted(&hosts), &Seen::default());
+        assert_eq!(plan.undedicated, Some(Undedicated::Names(443)));
+        assert!(plan.dedicated.is_empty());
     }
 
     #[test]
@@ -272,8 +303,11 @@ mod tests {
         let before = shared(&gateway);
         gateway.mode = Mode::Dedicated;
         let plan = shared(&gateway);
-        assert_eq!(plan.somebody, Some(("HTTPRoute", "edge".to_owned(), "r".to_owned())));
-        assert_eq!(Plan { somebody: None, ..plan }, before);
+        let route = ("HTTPRoute", "edge".to_owned(), "r".to_owned());
+        assert_eq!(plan.undedicated, Some(Undedicated::Route(route)));
+        assert_eq!(Plan { undedicated: None, ..plan }, before);
+        gateway.has_listener_sets = true;
+        assert_eq!(shared(&gateway).undedicated, Some(Undedicated::ListenerSets));
     }
 
     #[test]

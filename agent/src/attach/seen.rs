@@ -51,6 +51,8 @@ pub(super) struct Gateway {
     /// it would refuse a policy that names one.
     pub(super) listeners: Vec<Listener>,
     pub(super) mode: Mode,
+    /// Whether ListenerSets may add listeners to it.
+    pub(super) has_listener_sets: bool,
     /// Hosts that always lead to us.
     pub(super) hosts: BTreeSet<String>,
     /// The EnvoyProxy that it names.
@@ -224,6 +226,8 @@ fn gateway(object: &Value) -> Option<Gateway> {
         ours,
         listeners: listeners.filter(|it| !broken.contains(&*it.name)).collect(),
         mode: Mode::of(named("annotations", MODE_ANNOTATION).as_deref()),
+        has_listener_sets: text(object, "/spec/allowedListeners/namespaces/from")
+            .is_some_and(|from| from != "None"),
         hosts: hosts.filter(|host| !host.is_empty()).collect(),
         parameters: parameters.map(str::to_owned),
         created: text(object, "/metadata/creationTimestamp").unwrap_or_default().to_owned(),

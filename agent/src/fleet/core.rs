@@ -251,6 +251,7 @@ impl Core {
                 self.stage(delta);
                 self.by_gateway_api.forget(id);
                 self.drifts.forget(id);
+                self.leads.forget_upgrades(id);
                 if let Some(feed) = &self.feed {
                     feed.remove_publish(id);
                 }

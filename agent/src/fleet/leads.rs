@@ -61,9 +61,8 @@ pub(super) struct Leads {
     by_place: BTreeMap<Place, Arc<str>>,
     by_gateway: HashMap<Arc<str>, BTreeSet<Place>>,
     led: HashMap<String, Led>,
-    /// By gateway, besides the usual one. One that no publish has any more stays until the agent starts again: whether a call
-    /// may upgrade is said by its route.
-    upgrades: HashMap<String, BTreeSet<String>>,
+    /// By publish, with its gateway: those besides the usual one.
+    upgrades: BTreeMap<String, (String, BTreeSet<String>)>,
     news: watch::Sender<()>,
 }
 
@@ -101,20 +100,43 @@ impl Leads {
     /// What calls of this publish may upgrade to.
     pub(super) fn note_upgrades(&mut self, publish: &ir::Publish) {
         let streams = publish.routes.iter().filter_map(|route| route.stream.as_ref());
-        let mut new = streams.flat_map(|stream| &stream.upgrades).peekable();
-        if new.peek().is_none() {
-            return;
+        let named = streams.flat_map(|stream| &stream.upgrades);
+        let named: BTreeSet<String> = named.filter(|it| *it != USUAL_UPGRADE).cloned().collect();
+        if named.is_empty() {
+            return self.forget_upgrades(&publish.id);
         }
-        let known = self.upgrades.entry(publish.gateway_id.clone()).or_default();
-        let before = known.len();
-        for protocol in new.filter(|protocol| *protocol != USUAL_UPGRADE) {
-            if known.len() < MAX_UPGRADES {
-                known.insert(protocol.clone());
-            }
-        }
-        if known.len() > before {
+        let now = (publish.gateway_id.clone(), named);
+        if self.upgrades.get(&*publish.id) != Some(&now) {
+            self.upgrades.insert(publish.id.to_string(), now);
             self.news.send_replace(());
         }
+    }
+
+    /// A publish is gone, or upgrades to nothing unusual.
+    pub(super) fn forget_upgrades(&mut self, publish: &str) {
+        if self.upgrades.remove(publish).is_some() {
+            self.news.send_replace(());
+        }
+    }
+
+    /// What calls of a gateway may upgrade to. If there is no room for all, each publish has its first one before any has a
+    /// second, so that nobody's many leave none to others.
+    fn upgrades_of(&self, gateway: &str) -> BTreeSet<String> {
+        let own: Vec<_> = self.upgrades.values().filter(|(of, _)| of == gateway).collect();
+        let longest = own.iter().map(|(_, named)| named.len()).max().unwrap_or_default();
+        let nth = |nth: usize| own.iter().filter_map(move |(_, named)| named.iter().nth(nth));
+        let mut upgrades = BTreeSet::from([USUAL_UPGRADE.to_owned()]);
+        for protocol in (0..longest).flat_map(nth) {
+            if upgrades.len() > MAX_UPGRADES {
+                tracing::warn!(
+                    gateway,
+                    "its publishes name too many protocols to upgrade to; the last ones are refused by its Gateway"
+                );
+                break;
+            }
+            upgrades.insert(protocol.clone());
+        }
+        upgrades
     }
 
     /// A gateway has other listeners or settings, or is gone.
@@ -150,8 +172,7 @@ impl Fleet {
             let host = place.host.as_deref().map(str::to_owned);
             hosts.entry(place.port).or_default().extend(host);
         }
-        let mut upgrades = core.leads.upgrades.get(gateway).cloned().unwrap_or_default();
-        upgrades.insert(USUAL_UPGRADE.to_owned());
+        let upgrades = core.leads.upgrades_of(gateway);
         Some(Wanted { gateway: core.assembly.gateway(gateway)?.clone(), hosts, upgrades })
     }
 
@@ -227,5 +248,26 @@ impl Core {
             ),
         };
         Some(pb::PublishError { code: code.to_owned(), hint, ..Default::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_publish_takes_all_the_room_for_upgrades_and_one_that_goes_leaves_it() {
+        let mut leads = Leads::default();
+        let many: BTreeSet<String> = (0..300).map(|n| format!("many{n:03}")).collect();
+        leads.upgrades.insert("a".to_owned(), ("g".to_owned(), many));
+        let one = BTreeSet::from(["zzz".to_owned()]);
+        leads.upgrades.insert("b".to_owned(), ("g".to_owned(), one.clone()));
+        leads.upgrades.insert("c".to_owned(), ("other".to_owned(), one));
+        let all = leads.upgrades_of("g");
+        assert_eq!(all.len(), 1 + MAX_UPGRADES);
+        assert!(all.contains("zzz") && all.contains(USUAL_UPGRADE));
+        leads.forget_upgrades("a");
+        assert_eq!(leads.upgrades_of("g").len(), 2);
+        assert_eq!(leads.upgrades_of("nobodys"), BTreeSet::from([USUAL_UPGRADE.to_owned()]));
     }
 }

@@ -169,5 +169,16 @@ async fn no_call_fails_while_it_is_dedicated_and_shared_in_turn() -> Result<()> 
     edge.api.annotate("turns", MODE, "mine".into()).await?;
     is_dedicated(&edge, false).await?;
     becomes(edge.address, OPEN, 200).await?;
-    callers.end().await
+    callers.end().await?;
+
+    // With the last publish goes the policy: the listeners are Envoy Gateway's again.
+    edge.api.annotate("turns", MODE, "dedicated".into()).await?;
+    is_dedicated(&edge, true).await?;
+    let publishes = edge.stack.admin.get("/v1/product-publishes").await?;
+    let id = publishes["items"][0]["id"].as_str().context("no publish")?;
+    edge.stack.admin.delete(&format!("/v1/product-publishes/{id}")).await?;
+    let policy = format!("{ENVOY_GATEWAY}/namespaces/turns/envoypatchpolicies/imp-gw");
+    edge.api.until(&policy, Value::is_null).await?;
+    edge.api.route("turns", "theirs", "theirs.example.com").await?;
+    becomes(edge.address, "theirs.example.com", 200).await
 }

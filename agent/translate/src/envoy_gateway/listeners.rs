@@ -33,9 +33,10 @@ pub struct Led {
     pub upgrades: BTreeSet<String>,
 }
 
-/// No more listeners are made ours: each is 63 kB of the policy, and an object must stay below 1.5 MB. The tables of the
-/// others lead to us.
+/// No more listeners are made ours, and with the inner ones, of which there is one for each port of the gateway, no more than
+/// [`MAX_LISTENERS`]: each is 65 kB of the policy, and an object must stay below 1.5 MB. The tables of the others lead to us.
 const MAX_DEDICATED: usize = 10;
+const MAX_LISTENERS: usize = 20;
 
 /// A listener of Envoy Gateway's Envoys that serves us alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +60,8 @@ pub fn dedicated(
         let port = port_behind(listener, &gateway.listeners)?;
         Some(Dedicated { listener: format!("{namespace}/{name}/{}", listener.name), port })
     };
-    first.filter_map(leads).take(MAX_DEDICATED).collect()
+    let most = MAX_DEDICATED.min(MAX_LISTENERS.saturating_sub(gateway.listeners.len()));
+    first.filter_map(leads).take(most).collect()
 }
 
 /// Whether calls for the host come to one of these listeners: over TLS those that its certificate's name lets in.

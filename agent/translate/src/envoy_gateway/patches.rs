@@ -30,9 +30,9 @@ pub const MAX_HOST_BYTES: usize = 600_000;
 /// Connections and calls between the two listeners of one Envoy.
 const MANY: u32 = 1_000_000;
 
-/// Calls on one of these connections, one after the other. Envoy ends a connection when most of its first 500 calls were reset
-/// soon, with the call that is on it then: a caller who resets calls must not come so far.
-const CALLS_PER_CONNECTION: u32 = 400;
+/// Calls on one of these connections, one after the other. Envoy ends a connection, with the call that is on it then, after 250
+/// calls that were reset soon (half of 500, by default): a caller who resets calls must not come so far.
+const CALLS_PER_CONNECTION: u32 = 240;
 
 /// The policy. Without a host nothing leads to us yet, but the listener is there already.
 pub fn policy(
