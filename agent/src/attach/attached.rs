@@ -52,6 +52,11 @@ pub(super) struct Attached {
     /// The policy, and its generation.
     written: Option<(Value, i64)>,
     written_at: Instant,
+    /// When it is written once more, if Envoy Gateway has said nothing of that generation.
+    again_at: Option<Instant>,
+    silence: Backoff,
+    /// What makes another generation of the same policy.
+    priority: u8,
     led: Led,
     /// What was last said about it.
     said: Option<String>,
@@ -68,11 +73,16 @@ impl Default for Attached {
         let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
         let (ours, prepared, written, led, said, said_of_mode) = Default::default();
         let (written_at, retry_at, needs_news) = (Instant::now(), None, false);
+        let silence = Backoff::new(Duration::from_secs(5), Duration::from_secs(60));
+        let (again_at, priority) = (None, 0);
         Self {
             ours,
             prepared,
             written,
             written_at,
+            again_at,
+            silence,
+            priority,
             led,
             said,
             said_of_mode,
@@ -85,7 +95,24 @@ impl Default for Attached {
 
 impl Attached {
     pub(super) fn retry_at(&self) -> Option<Instant> {
-        self.retry_at.or_else(|| Some(self.prepared? + LOOK))
+        let look = self.retry_at.or_else(|| Some(self.prepared? + LOOK));
+        // Whoever waits for another try writes nothing before.
+        let again = self.again_at.filter(|_| self.retry_at.is_none());
+        look.into_iter().chain(again).min()
+    }
+
+    /// Envoy Gateway (1.9.1) loses what it would say of a policy if it works on another Gateway at that moment. It says it of the
+    /// next generation, so silence has the policy written once more, later each time.
+    fn hear(&mut self, known: Option<&Policy>) {
+        let Some((_, generation)) = &self.written else { return };
+        let programmed = known.and_then(|policy| policy.programmed.as_ref());
+        if programmed.is_some_and(|(observed, ..)| observed >= generation) {
+            self.again_at = None;
+            self.silence.reset();
+        } else if self.again_at.is_some_and(|at| at <= Instant::now()) {
+            self.priority ^= 1;
+            self.again_at = None;
+        }
     }
 
     /// Whether it is not waiting for another try.
@@ -203,8 +230,10 @@ impl Attached {
         let own = (of.namespace.clone(), of.object_name());
         let options = &driver.attaching.options;
         let edge = &wanted.gateway.edge;
-        let policy = envoy_gateway::policy(of, &plan.tables, &plan.dedicated, edge, options)?;
+        let mut policy = envoy_gateway::policy(of, &plan.tables, &plan.dedicated, edge, options)?;
         let known = driver.seen.policies.get(&own).cloned();
+        self.hear(known.as_ref());
+        policy["spec"]["priority"] = self.priority.into();
         let is_there = |(written, generation): &(Value, i64)| {
             *written == policy && known.as_ref().is_some_and(|it| it.generation <= *generation)
         };
@@ -225,6 +254,7 @@ impl Attached {
             let generation = applied.generation();
             self.written = Some((policy, generation));
             self.written_at = Instant::now();
+            self.again_at = Some(Instant::now() + self.silence.next());
             let known = driver.seen.policies.entry(own.clone()).or_default();
             known.generation = known.generation.max(generation);
         }
@@ -286,7 +316,7 @@ impl Attached {
             tracing::info!(object = %policy, "removed: no publish is on its gateway any more");
         }
         driver.seen.policies.remove(&(of.namespace.clone(), of.object_name()));
-        (self.ours, self.written, self.led) = Default::default();
+        (self.ours, self.written, self.led, self.again_at) = Default::default();
         Ok(())
     }
 
@@ -344,6 +374,28 @@ fn is_ours(key: &Key, found: Option<&Value>) -> Result<(), Trouble> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_policy_of_which_nothing_is_said_is_written_again_until_something_is() {
+        let mut attached = Attached { written: Some((Value::Null, 2)), ..Attached::default() };
+        let said = |observed| Policy {
+            generation: observed,
+            programmed: Some((observed, true, String::new())),
+        };
+        let late = Some(Instant::now());
+        attached.again_at = late;
+        attached.hear(Some(&said(1)));
+        assert_eq!((attached.priority, attached.again_at), (1, None));
+        attached.again_at = late;
+        attached.hear(None);
+        assert_eq!(attached.priority, 0);
+        attached.again_at = Some(Instant::now() + LOOK);
+        assert_eq!(attached.retry_at(), attached.again_at);
+        attached.hear(None);
+        assert_eq!((attached.priority, attached.again_at.is_some()), (0, true), "not yet");
+        attached.hear(Some(&said(2)));
+        assert_eq!((attached.priority, attached.again_at), (0, None));
+    }
 
     #[test]
     fn what_its_owner_mends_is_taken_at_once_and_a_fight_is_not_answered_faster() {
