@@ -52,6 +52,11 @@ pub struct TypeRules {
     /// Whether a resource is treated as if a client had acknowledged it before, because a client
     /// cannot find it wrong. For [`Batching::Single`] and [`Batching::UpTo`].
     pub needs_no_proof: Option<fn(&Resource) -> bool>,
+    /// The shape of a resource. Those of one shape differ only in what a client takes at once and cannot
+    /// find wrong: the name and the address of a cluster that is not resolved, checked or encrypted. Once a
+    /// client has acknowledged one, later phases do not wait for its answers about others. For the delta
+    /// protocol.
+    pub shape: Option<fn(&Resource) -> Option<u64>>,
     /// Another name that a client may hold a resource under, from a server that named it differently.
     /// Its removal goes in the message with this one, and not after all others: Envoy refuses two
     /// scopes with one key, and would serve nothing between two messages.
@@ -74,6 +79,7 @@ impl TypeRules {
             restamp: None,
             after_first_answers: Vec::new(),
             needs_no_proof: None,
+            shape: None,
             replaces: None,
         }
     }

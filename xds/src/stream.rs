@@ -16,6 +16,7 @@ mod pace;
 mod required;
 mod response;
 mod sending;
+mod shapes;
 mod subscription;
 mod suspects;
 mod type_stream;

@@ -9,7 +9,7 @@ use std::mem;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use imp_grammar::caps::{NODE_REQUEST_BYTES, NODE_STREAMS};
-use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE, scope, table};
+use imp_translate::xds::{CLUSTER, EXTENSION, LISTENER, ROUTES, SCOPE, cluster, scope, table};
 use imp_translate::{Delta, GatewayDelta, Rendered};
 use imp_xds::{Batching, Change, Resource, ResourceSet, ServerConfig, TypeRules, TypeUrl};
 use sets::Sets;
@@ -269,7 +269,10 @@ pub(super) fn server_config() -> ServerConfig {
         ..TypeRules::new(type_url, phase)
     };
     let types = vec![
-        TypeRules::new(CLUSTER, 0),
+        TypeRules {
+            shape: Some(|cluster| cluster::shape(cluster.value())),
+            ..TypeRules::new(CLUSTER, 0)
+        },
         TypeRules {
             never_remove: true,
             legacy_wildcard: false,

@@ -109,7 +109,7 @@ impl Stream {
             return false;
         }
         let mut of_phase = self.types.iter().filter(|t| t.rules().phase == phase);
-        of_phase.any(|t| t.is_waiting(now, self.barrier)) || self.awaited.holds_up_after(phase, now)
+        of_phase.any(|t| t.holds_up(now, self.barrier)) || self.awaited.holds_up_after(phase, now)
     }
 
     /// Sends again, or waits for, what the response makes the client subscribe to (R61, R62, R63).

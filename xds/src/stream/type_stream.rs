@@ -20,6 +20,7 @@ use super::first_answers::{Answered, FirstAnswer, Gate};
 use super::heartbeats::Heartbeats;
 use super::nonce::Nonce;
 use super::required::Waiting;
+use super::shapes::{self, Shapes};
 use super::subscription::Subscription;
 use super::suspects::Suspects;
 use super::{Entry, Response, SentResource, Variant};
@@ -81,6 +82,7 @@ pub struct TypeStream {
     attempt: u32,
     /// Suspects and others alternate, so that neither waits for the other (R36).
     suspects_turn: bool,
+    shapes: Shapes,
     heartbeats: Heartbeats,
     counts: Counts,
 }
@@ -96,6 +98,8 @@ struct InFlight {
     is_heartbeat: bool,
     /// The names of new or changed resources, once something requires one of this type.
     upserts: OnceLock<HashSet<Arc<str>>>,
+    /// The shapes of all that it has, once a later phase asks.
+    shapes: OnceLock<Option<Vec<u64>>>,
 }
 
 impl InFlight {
@@ -106,6 +110,12 @@ impl InFlight {
             upserts.map(|sent| sent.name().clone()).collect()
         });
         upserts.contains(name)
+    }
+
+    fn shapes(&self, rules: &TypeRules) -> Option<&[u64]> {
+        let shape = rules.shape?;
+        let of_response = || shapes::of_response(shape, &self.resources);
+        self.shapes.get_or_init(of_response).as_deref()
     }
 }
 
@@ -151,6 +161,7 @@ impl TypeStream {
             suspects: Suspects::default(),
             attempt: 0,
             suspects_turn: false,
+            shapes: Shapes::default(),
             heartbeats: Heartbeats::default(),
             counts: Counts::default(),
         }
@@ -274,6 +285,25 @@ impl TypeStream {
         in_flight.is_some_and(|f| !f.is_heartbeat || self.has_work())
     }
 
+    /// Whether later phases wait for this type.
+    pub(super) fn holds_up(&self, now: Instant, barrier: Duration) -> bool {
+        self.is_waiting(now, barrier) && (self.has_changes() || !self.will_be_acknowledged())
+    }
+
+    fn has_changes(&self) -> bool {
+        let asked = self.asked.len() + self.missing.len();
+        asked + self.upserts.len() + self.suspects.len() > 0
+            || self.fill.is_some()
+            || self.answer_due
+            || self.scan_due
+    }
+
+    /// Whether all of the response in flight has shapes that the client has acknowledged.
+    fn will_be_acknowledged(&self) -> bool {
+        let shapes = self.in_flight.as_ref().and_then(|f| f.shapes(&self.rules));
+        shapes.is_some_and(|shapes| self.shapes.has_all(shapes))
+    }
+
     /// The memory of the names, for the stream's limit.
     pub(super) fn subscription_bytes(&self) -> usize {
         self.subscription.bytes()
@@ -306,6 +336,7 @@ impl TypeStream {
             resources: response.sent.clone(),
             is_heartbeat,
             upserts: OnceLock::new(),
+            shapes: OnceLock::new(),
         });
         self.last_nonce = Some(nonce);
         response

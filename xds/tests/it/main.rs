@@ -17,6 +17,7 @@ mod puller;
 mod replaced;
 mod required;
 mod routes;
+mod shapes;
 mod sockets;
 mod sotw;
 mod splitting;

@@ -3,6 +3,8 @@
 //! another's calls. A changed backend is a new cluster beside the old one, and no cluster is ever
 //! modified (which would warm it while routes point at it).
 
+mod shape;
+
 use std::collections::HashMap;
 
 use envoy_types::pb::envoy::config::cluster::v3 as envoy;
@@ -16,6 +18,8 @@ use super::canon::{any, hash, milliseconds, socket_address, uint};
 use super::upstreams::{self, Upstreams};
 use super::{CLUSTER, Rendered, health, tls};
 use crate::ir;
+
+pub use shape::shape;
 
 /// Envoy's own default of 1,024 is meant for a sidecar; a shared gateway needs more, and still a
 /// bound.

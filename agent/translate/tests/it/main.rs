@@ -5,6 +5,7 @@
 mod fixtures;
 
 mod assembly;
+mod clusters;
 mod door;
 mod envoy;
 mod envoy_gateway;

@@ -26,6 +26,11 @@ impl TypeStream {
         let mut in_flight = self.in_flight.take_if(|f| f.nonce.is(nonce))?;
         self.answered_at.note();
         let refusal = error_detail.map(|status| words(&status.message));
+        match (&refusal, in_flight.shapes(&self.rules)) {
+            (Some(_), Some(shapes)) => self.shapes.refuse(shapes),
+            (None, Some(shapes)) => self.shapes.acknowledge(shapes),
+            (_, None) => {}
+        }
         match &refusal {
             Some(words) => self.refuse(&in_flight.resources, words, view),
             None => self.accept(&in_flight.resources, in_flight.since, view),
