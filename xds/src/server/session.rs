@@ -204,6 +204,7 @@ impl Session {
         meters.answer_seconds.record(sent_at.elapsed());
         match refusal {
             None => {
+                tracing::debug!(stream, %type_url, of = resources.len(), took = ?sent_at.elapsed(), "a response is acknowledged");
                 meters.acks.increment(1);
                 self.tell(Event::Acked { stream, type_url, resources });
             }
@@ -247,6 +248,7 @@ impl Session {
             meters.responses.increment(1);
             meters.sent_bytes.increment(bytes as u64);
             let (type_url, resources) = (&response.type_url, &response.sent[..]);
+            tracing::debug!(stream = self.id, %type_url, of = resources.len(), bytes, "a response is sent");
             self.tell(Event::Sent { stream: self.id, type_url, resources, bytes });
         }
         Next::Write(deadline)
