@@ -66,8 +66,7 @@ impl Deliveries {
         cause: &Cause,
         committed_at: DateTime<Utc>,
     ) {
-        let span = tracing::info_span!("delivery", publish = %id, request_id = cause.request_id);
-        imp_process::traces::follow(&span, &cause.traceparent);
+        let span = span_of(id, cause);
         let delivery = Delivery {
             version: version.to_owned(),
             cause: cause.clone(),
@@ -124,6 +123,16 @@ impl Deliveries {
     fn lock(&self) -> MutexGuard<'_, HashMap<ProductPublishId, Delivery>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// None without a trace to which it belongs: the registry keeps a kilobyte for each that is open.
+fn span_of(id: ProductPublishId, cause: &Cause) -> Span {
+    if cause.traceparent.is_empty() {
+        return Span::none();
+    }
+    let span = tracing::info_span!("delivery", publish = %id, request_id = cause.request_id);
+    imp_process::traces::follow(&span, &cause.traceparent);
+    span
 }
 
 impl Observer for Deliveries {
