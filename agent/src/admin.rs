@@ -1,6 +1,6 @@
 //! The operator's port on loopback: health, readiness, metrics and status.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -8,7 +8,6 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
@@ -96,12 +95,6 @@ pub fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-/// One recorder per process, however many agents a test starts in it.
-pub fn recorder() -> Option<&'static PrometheusHandle> {
-    static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
-    RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).as_ref()
-}
-
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
     if let Err(error) = reachable(&admin.xds).await {
         let why = format!("Envoys cannot come to {}: {error}\n", admin.xds);
@@ -182,11 +175,8 @@ async fn metrics_text(State(admin): State<Admin>) -> impl IntoResponse {
     metrics::gauge!("imp_envoys").set(size.nodes as f64);
     metrics::gauge!("imp_ready").set(if admin.fleet.is_open() { 1.0 } else { 0.0 });
     metrics::gauge!("imp_lkg_behind_rows").set(admin.lkg.behind() as f64);
-    let text = recorder().map(|recorder| {
-        recorder.run_upkeep();
-        recorder.render()
-    });
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text.unwrap_or_default())
+    let text = imp_process::metrics::text();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
 async fn status(State(admin): State<Admin>) -> Json<Value> {

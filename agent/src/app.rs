@@ -111,7 +111,7 @@ impl App {
     /// Starts the agent. When this returns it serves what is on disk, and connects to the control
     /// plane in the background.
     pub async fn start(config: Config) -> Result<Running, AppError> {
-        let _metrics = admin::recorder();
+        imp_process::metrics::install();
         let operator = bind(&config.admin_listen, "--admin-listen").await?;
         let admin_addr = address(&operator)?;
         if !admin_addr.ip().is_loopback() {
@@ -154,6 +154,7 @@ impl App {
             envoys,
             tokio::spawn(serve_operator(operator, admin, cancel.clone())),
             tokio::spawn(usage::keep(usage.clone(), cancel.clone())),
+            tokio::spawn(imp_process::metrics::sum_up(cancel.clone().cancelled_owned())),
         ];
         tasks.extend(modules.map(tokio::spawn));
         if let Some(gateway_api) = gateway_api {

@@ -34,7 +34,7 @@ use crate::listen::{self, Limits, Plain};
 use crate::operation::Operation;
 use crate::readiness::Readiness;
 use crate::state::{ClaimRules, Clock, State};
-use crate::{metrics, rest};
+use crate::rest;
 
 /// An error at start-up; each prints as one line.
 #[derive(Debug, Error)]
@@ -88,7 +88,7 @@ impl App {
 
     /// Starts with the given clock.
     pub async fn start_at(config: Config, clock: Clock) -> Result<Running, StartError> {
-        metrics::install();
+        imp_process::metrics::install();
         let entries = config.allow_upstream.iter().map(String::as_str);
         let upstreams = UpstreamPolicy::parse(entries)
             .map_err(|fault| StartError::AllowUpstream(fault.detail))?;
@@ -177,7 +177,7 @@ fn start_hub(
         tokio::spawn(hub.serve(port.listener, port.tls, Limits::agents())),
         tokio::spawn(tailer.run(stop.clone())),
         tokio::spawn(worker.run(stop.clone())),
-        tokio::spawn(metrics::sum_up(stop.clone())),
+        tokio::spawn(imp_process::metrics::sum_up(stop.clone().cancelled_owned())),
     ]
 }
 

@@ -11,7 +11,6 @@ pub mod flows;
 pub mod hub;
 pub mod jobs;
 pub mod listen;
-pub mod metrics;
 pub mod operation;
 pub mod private_file;
 pub mod problem;

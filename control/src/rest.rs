@@ -97,7 +97,7 @@ pub fn router(state: State) -> Router {
 /// For operators only, because metrics cover every cluster.
 async fn metrics(Shared(state): Shared<State>, headers: HeaderMap) -> Response {
     match authenticate(&state, &headers).await {
-        Ok(caller) if caller.tenant_id.is_none() => crate::metrics::text().into_response(),
+        Ok(caller) if caller.tenant_id.is_none() => imp_process::metrics::text().into_response(),
         Ok(_) => Problem::forbidden("metrics are for operators").into_response(),
         Err(problem) => problem.into_response(),
     }
