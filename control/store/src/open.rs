@@ -34,9 +34,9 @@ fn postgres_migrations() -> Migrator {
 /// The longest wait of a request for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 const STATEMENTS: usize = 512;
-/// Pages in SQLite's log before they are copied to the database file, in units of 4 KiB. The writer
-/// waits meanwhile, and a page that changed often is copied once.
-const CHECKPOINT_PAGES: &str = "4000";
+/// Pages in SQLite's log before the writer copies them to the database file, in units of 4 KiB, and others
+/// wait for it. Most have been copied before, beside the commits (wal/checkpoints.rs).
+const CHECKPOINT_PAGES: &str = "16000";
 /// The cache of each reading connection, in KiB as SQLite writes it. What it has not is mostly in the
 /// operating system's, once for all.
 const READERS_CACHE: &str = "-512";

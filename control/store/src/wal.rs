@@ -6,24 +6,26 @@
 //! and may be lost by a power failure, so whatever leaves the process waits, too
 //! ([`crate::Store::settled`]). docs/decisions/0013 has the reasons.
 
+mod checkpoints;
+
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{Mutex, watch};
 
+use self::checkpoints::Checkpoints;
 use crate::measure::measure;
 use crate::{Result, StoreError};
 
 /// The write-ahead log, and how far it is durable. Commits are numbered; 0 is before the first.
 pub(crate) struct Wal {
     path: PathBuf,
-    /// For the connection that repairs.
-    options: SqliteConnectOptions,
+    checkpoints: Arc<Checkpoints>,
     /// The newest commit that was begun. Only the one writer adds to it.
     begun: AtomicU64,
     /// The newest commit that has ended: every earlier one is in the log, or failed.
@@ -48,7 +50,7 @@ impl Wal {
         path.push("-wal");
         Self {
             path: path.into(),
-            options: options.clone(),
+            checkpoints: Arc::new(Checkpoints::new(options.clone())),
             begun: AtomicU64::new(0),
             ended: watch::Sender::new(0),
             synced: AtomicU64::new(0),
@@ -121,6 +123,7 @@ impl Wal {
         match done {
             Ok(()) => {
                 self.synced.store(target, Ordering::SeqCst);
+                self.checkpoints.after(target);
                 Ok(())
             }
             Err(why) => {
@@ -144,15 +147,8 @@ impl Wal {
     /// Copies the log to the database file and syncs that.
     async fn checkpoint(&self) -> std::result::Result<(), String> {
         self.test_fault()?;
-        let copied = async {
-            let mut one = SqliteConnection::connect_with(&self.options).await?;
-            let sql = "PRAGMA wal_checkpoint(FULL)";
-            let copied: (i64, i64, i64) = sqlx::query_as(sql).fetch_one(&mut one).await?;
-            one.close().await?;
-            Ok::<_, sqlx::Error>(copied)
-        };
-        match copied.await {
-            Ok((0, all, copied)) if all == copied => Ok(()),
+        match self.checkpoints.copy("FULL").await {
+            Ok(copied) if copied.is_all() => Ok(()),
             Ok(_) => Err("the database is busy".to_owned()),
             Err(error) => Err(crate::error::one_line(&error)),
         }

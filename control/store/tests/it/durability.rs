@@ -94,3 +94,22 @@ async fn a_commit_that_is_dropped_holds_nobody_up() {
     }
     add(&store, "last").await.unwrap();
 }
+
+/// A writer copies the log itself only after many more.
+#[tokio::test]
+async fn the_log_is_copied_to_the_database_file_beside_the_commits() {
+    let (database, store) = store(Kind::Sqlite).await;
+    let path = database.url().trim_start_matches("sqlite:").trim_start_matches("//").to_owned();
+    let written = || std::fs::metadata(&path).unwrap().modified().unwrap();
+    let before = written();
+    for number in 0..200 {
+        add(&store, &format!("c-{number}")).await.unwrap();
+    }
+    let copied = async {
+        while written() == before {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), copied).await.unwrap();
+    assert_eq!(clusters(&store).await, 200);
+}
