@@ -20,7 +20,7 @@ fn peer(set: &ResourceSet) -> Peer {
 }
 
 #[test]
-fn a_shape_that_the_client_acknowledged_is_not_waited_for() {
+fn r61_a_shape_that_the_client_acknowledged_is_not_waited_for() {
     let held = resource_set(&[(A, "a", "x-1")]);
     let mut peer = peer(&held);
     put(&held, &[(A, "b", "x-2"), (B, "b", "1")]);
@@ -28,7 +28,7 @@ fn a_shape_that_the_client_acknowledged_is_not_waited_for() {
 }
 
 #[test]
-fn a_new_shape_is_waited_for_once() {
+fn r61_a_new_shape_is_waited_for_once() {
     let held = resource_set(&[(A, "a", "x-1")]);
     let mut peer = peer(&held);
     put(&held, &[(A, "b", "xx-1"), (B, "b", "1")]);
@@ -40,7 +40,7 @@ fn a_new_shape_is_waited_for_once() {
 }
 
 #[test]
-fn one_without_a_known_shape_is_waited_for_with_all_beside_it() {
+fn r61_one_without_a_known_shape_is_waited_for_with_all_beside_it() {
     let held = resource_set(&[(A, "a", "x-1")]);
     let mut peer = peer(&held);
     for odd in ["odd-1", "odd-2", "xxx-1"] {
@@ -54,7 +54,7 @@ fn one_without_a_known_shape_is_waited_for_with_all_beside_it() {
 }
 
 #[test]
-fn what_does_not_fit_into_the_response_is_waited_for() {
+fn r61_what_does_not_fit_into_the_response_is_waited_for() {
     let held = resource_set(&[(A, "a", "x-1")]);
     let mut peer = peer(&held);
     put(&held, &[(A, "b", "x-2")]);
@@ -65,7 +65,7 @@ fn what_does_not_fit_into_the_response_is_waited_for() {
 }
 
 #[test]
-fn a_shape_that_was_refused_is_waited_for_again() {
+fn r61_a_shape_that_was_refused_is_waited_for_again() {
     let held = resource_set(&[(A, "a", "x-1")]);
     let mut peer = peer(&held);
     put(&held, &[(A, "b", "x-2")]);
@@ -77,7 +77,7 @@ fn a_shape_that_was_refused_is_waited_for_again() {
 }
 
 #[test]
-fn removals_wait_for_the_answer_all_the_same() {
+fn r61_removals_wait_for_the_answer_all_the_same() {
     let held = resource_set(&[(A, "a", "x-1"), (A, "old", "x-1"), (B, "b", "old")]);
     let mut peer = peer(&held);
     put(&held, &[(A, "new", "x-2"), (B, "b", "new")]);
