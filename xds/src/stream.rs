@@ -72,6 +72,9 @@ pub struct Outcome {
     pub held: Vec<SentResource>,
 }
 
+/// After so many that wait for others ([`type_stream`]) other streams have their turn.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
 /// One client's stream.
 #[derive(Debug)]
 pub struct Stream {
@@ -232,8 +235,8 @@ impl Stream {
         out
     }
 
-    /// When to poll again without an event: a barrier, a grace period or a debounce ends, or a
-    /// heartbeat is due.
+    /// When to poll again without an event: a barrier, a grace period or a debounce ends, a heartbeat is
+    /// due, or not all that is due was looked at.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let heartbeats = self.types.iter().filter_map(TypeStream::next_heartbeat);
         let heartbeat = heartbeats.filter(|&due| due > now).min();
@@ -251,6 +254,8 @@ impl Stream {
         let graces = graces.filter_map(|since| since.checked_add(self.grace));
         let others = self.awaited.deadline().into_iter().chain(self.pace.deadline());
         let others = others.chain(self.gate_deadlines());
+        let looks_again = self.types.iter().any(TypeStream::looks_again);
+        let others = others.chain(looks_again.then(|| now + LOOK_AGAIN));
         barriers.chain(graces).chain(others).filter(|&due| due > now).min()
     }
 

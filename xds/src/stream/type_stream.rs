@@ -83,6 +83,8 @@ pub struct TypeStream {
     /// Suspects and others alternate, so that neither waits for the other (R36).
     suspects_turn: bool,
     shapes: Shapes,
+    /// Not all that is due has been looked at.
+    looks_again: bool,
     heartbeats: Heartbeats,
     counts: Counts,
 }
@@ -162,6 +164,7 @@ impl TypeStream {
             attempt: 0,
             suspects_turn: false,
             shapes: Shapes::default(),
+            looks_again: false,
             heartbeats: Heartbeats::default(),
             counts: Counts::default(),
         }
@@ -265,6 +268,11 @@ impl TypeStream {
     /// Whether the next response continues the first answer.
     pub(super) fn continues_first_answer(&self) -> bool {
         self.filling.is_some_and(|until| self.has_to_fill(until))
+    }
+
+    /// Whether there may be something to send that was not looked at.
+    pub(super) fn looks_again(&self) -> bool {
+        self.looks_again && self.in_flight.is_none()
     }
 
     pub(super) fn has_removals(&self) -> bool {

@@ -286,3 +286,25 @@ fn r68_on_the_service_of_one_type_nothing_waits_for_another() {
     let sent = peer.subscribe(B, &[]);
     assert_eq!(sent, ["B[host@1]"], "what it has on its other streams is not known");
 }
+
+/// To look at all of them at once would hold up other streams and changes.
+#[test]
+fn r68_many_that_wait_are_looked_at_in_portions_and_hold_up_nothing() {
+    let set = resource_set(&[]);
+    let mut peer = client(&set, &["table"]);
+    let mut change = Change::default();
+    (0..20_000).for_each(|number| change.upsert(B, dependant(&format!("{number}"), "1", "table")));
+    change.upsert(B, resource("other", "1"));
+    change.upsert(A, resource("table", "1"));
+    set.apply(change);
+    assert_eq!(peer.poll(), ["A[table@1]"]);
+    let portions = (1..100).find(|_| {
+        peer.now = peer.stream.deadline(peer.now).expect("it looks again");
+        peer.poll() == ["B[other@1]"]
+    });
+    assert_eq!(portions, Some(4), "without an answer");
+    peer.ack(A);
+    peer.settle();
+    assert_eq!(peer.held.len(), 20_002);
+    assert!(peer.stream.is_settled());
+}

@@ -16,6 +16,7 @@ const TESTS: &[&str] = &[
     include_str!("puller.rs"),
     include_str!("required.rs"),
     include_str!("routes.rs"),
+    include_str!("shapes.rs"),
     include_str!("sockets.rs"),
     include_str!("sotw.rs"),
     include_str!("splitting.rs"),

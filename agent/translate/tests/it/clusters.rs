@@ -39,7 +39,8 @@ fn clusters_that_differ_in_anything_else_do_not() {
         ("policy", &|b| b.lb_policy = pb::backend::LbPolicy::Random.into()),
         ("timeout", &|b| b.connect_timeout_ms = 7),
         ("ejection", &|b| {
-            b.outlier_detection = Some(pb::OutlierDetection { disabled: true, ..Default::default() });
+            b.outlier_detection =
+                Some(pb::OutlierDetection { disabled: true, ..Default::default() });
         }),
     ];
     for (what, edit) in others {

@@ -88,6 +88,9 @@ impl TypeStream {
         if upserts.is_empty() {
             upserts = self.take_suspects(view, peers);
         }
+        if upserts.is_empty() && self.looks_again {
+            return None;
+        }
         self.filling = self.filling.filter(|until| self.has_to_fill(*until));
         let more = self.filling.is_some() && self.rules.batching != Batching::Single;
         let removals = self.take_replaced(&upserts);

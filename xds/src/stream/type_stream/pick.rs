@@ -21,6 +21,9 @@ pub(super) enum Source {
 /// everything has gone that many others brought.
 const SHARE_OF_NEWEST: usize = 4;
 
+/// So many that wait for others are looked at at once, because other streams and changes wait meanwhile.
+const LOOKED_AT: usize = 4096;
+
 impl TypeStream {
     /// Picks the resources of one response: those that have waited for the longest time, and some
     /// that changed last.
@@ -32,6 +35,7 @@ impl TypeStream {
         view: &View<'_>,
     ) -> Vec<(Resource, u32)> {
         let mut tried = None;
+        self.looks_again = false;
         loop {
             let fill = if source == Source::Upserts { self.first_to_fill(view) } else { None };
             let is_due = |kind: Kind| self.due(source).oldest(kind).is_some() || fill == Some(kind);
@@ -48,7 +52,8 @@ impl TypeStream {
             }
             self.pick_oldest(None, &mut picking);
             self.turn = kind.other();
-            if !picking.batch.upserts.is_empty() {
+            self.looks_again = picking.batch.passed_over >= LOOKED_AT;
+            if !picking.batch.upserts.is_empty() || self.looks_again {
                 return picking.batch.upserts;
             }
             // Perhaps what was due has turned out to be of the other kind, or too new.
@@ -183,7 +188,7 @@ impl TypeStream {
         {
             self.due_mut(source).remove(resource.name());
             self.waiting.add(resource.name().clone(), required);
-            return true;
+            return picking.batch.passes_over();
         }
         if !picking.batch.fits(resource.size()) {
             return false;
@@ -314,15 +319,23 @@ struct Batch {
     limit: Limit,
     bytes: usize,
     upserts: Vec<(Resource, u32)>,
+    /// How many were passed over because they wait for others.
+    passed_over: usize,
 }
 
 impl Batch {
     fn new(limit: Limit) -> Self {
-        Self { limit, bytes: 0, upserts: Vec::new() }
+        Self { limit, bytes: 0, upserts: Vec::new(), passed_over: 0 }
     }
 
     fn is_full(&self) -> bool {
         self.upserts.len() >= self.limit.resources.max(1)
+    }
+
+    /// Returns whether another one may be looked at.
+    fn passes_over(&mut self) -> bool {
+        self.passed_over += 1;
+        self.passed_over < LOOKED_AT
     }
 
     fn fits(&mut self, bytes: usize) -> bool {
