@@ -22,7 +22,7 @@ pub(super) type Row = ((Table, String), Option<Bytes>);
 const COMMIT: &str = "commit";
 
 /// Bytes of pages that are kept in memory. Rows are read once, and written seldom.
-const CACHE: usize = 4 << 20;
+const CACHE: usize = 1 << 20;
 
 /// A problem with the file.
 #[derive(Clone, Debug, Error)]

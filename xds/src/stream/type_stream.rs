@@ -295,7 +295,8 @@ impl TypeStream {
 
     /// Whether later phases wait for this type.
     pub(super) fn holds_up(&self, now: Instant, barrier: Duration) -> bool {
-        self.is_waiting(now, barrier) && (self.has_changes() || !self.will_be_acknowledged())
+        let waits = self.has_changes() || !self.will_be_acknowledged();
+        self.looks_again() || (self.is_waiting(now, barrier) && waits)
     }
 
     fn has_changes(&self) -> bool {

@@ -308,3 +308,26 @@ fn r68_many_that_wait_are_looked_at_in_portions_and_hold_up_nothing() {
     assert_eq!(peer.held.len(), 20_002);
     assert!(peer.stream.is_settled());
 }
+
+/// What refers to them must not overtake those that were not looked at.
+#[test]
+fn r68_a_later_phase_waits_until_all_were_looked_at() {
+    let set = resource_set(&[]);
+    let later = "type.test/C";
+    let types = [TypeRules::new(A, 1), TypeRules::new(B, 1), TypeRules::new(later, 2)];
+    let mut peer = Peer::new(&set, &ServerConfig::new(types.into()));
+    peer.subscribe(A, &["elsewhere"]);
+    peer.subscribe(B, &[]);
+    peer.subscribe(later, &[]);
+    peer.settle();
+    let mut change = Change::default();
+    (0..5_000).for_each(|number| change.upsert(B, dependant(&format!("{number}"), "1", "table")));
+    change.upsert(B, resource("other", "1"));
+    change.upsert(later, resource("refers to other", "1"));
+    change.upsert(A, resource("table", "1"));
+    set.apply(change);
+    assert_eq!(peer.poll(), none());
+    peer.now = peer.stream.deadline(peer.now).expect("it looks again");
+    assert_eq!(peer.poll(), ["B[other@1]"]);
+    assert_eq!(peer.ack(B), ["C[refers to other@1]"]);
+}

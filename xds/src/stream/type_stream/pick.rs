@@ -52,7 +52,7 @@ impl TypeStream {
             }
             self.pick_oldest(None, &mut picking);
             self.turn = kind.other();
-            self.looks_again = picking.batch.passed_over >= LOOKED_AT;
+            self.looks_again = source == Source::Upserts && picking.batch.passed_over >= LOOKED_AT;
             if !picking.batch.upserts.is_empty() || self.looks_again {
                 return picking.batch.upserts;
             }
@@ -188,7 +188,8 @@ impl TypeStream {
         {
             self.due_mut(source).remove(resource.name());
             self.waiting.add(resource.name().clone(), required);
-            return picking.batch.passes_over();
+            picking.batch.passed_over += 1;
+            return source == Source::Asked || picking.batch.passed_over < LOOKED_AT;
         }
         if !picking.batch.fits(resource.size()) {
             return false;
@@ -330,12 +331,6 @@ impl Batch {
 
     fn is_full(&self) -> bool {
         self.upserts.len() >= self.limit.resources.max(1)
-    }
-
-    /// Returns whether another one may be looked at.
-    fn passes_over(&mut self) -> bool {
-        self.passed_over += 1;
-        self.passed_over < LOOKED_AT
     }
 
     fn fits(&mut self, bytes: usize) -> bool {
