@@ -33,8 +33,8 @@ use crate::jobs::Worker;
 use crate::listen::{self, Limits, Plain};
 use crate::operation::Operation;
 use crate::readiness::Readiness;
-use crate::state::{ClaimRules, Clock, State};
 use crate::rest;
+use crate::state::{ClaimRules, Clock, State};
 
 /// An error at start-up; each prints as one line.
 #[derive(Debug, Error)]
