@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use imp_enforce::{Admission, Permit};
-use imp_grammar::headers::{CREDENTIAL, SCOPE_HOST};
+use imp_grammar::headers::SCOPE_HOST;
 
 use crate::abi::attribute;
 use crate::answer::{self, Refusal};
 use crate::call::{self, Asked, is_grpc};
 use crate::envoy::Stream;
+use crate::space::Space;
 use crate::state::{self, State};
 use crate::upload::End;
 
@@ -36,7 +37,8 @@ impl Door {
         self.state.may_fail();
         let id = || stream.request_header("x-request-id").unwrap_or_default();
         let refusal = |why| End::Refusal(Refusal::own(why, is_grpc(stream), &id()));
-        let Some(asked) = Asked::read(stream) else {
+        let mut space = Space::new();
+        let Some(asked) = Asked::read(stream, &mut space.free()) else {
             // No scope has such a key. Envoy's own answer says why, and leads nowhere either.
             let key = stream.request_header(SCOPE_HOST);
             return Err(match key.is_some_and(|key| key.starts_with('!')) {
@@ -64,7 +66,7 @@ impl Door {
 }
 
 /// Sets who calls, and takes the key out of the call, wherever it may be.
-fn allow(stream: Stream, admission: &Admission, asked: &Asked) {
+fn allow(stream: Stream, admission: &Admission, asked: &Asked<'_>) {
     for (name, claimed) in asked.claims() {
         let id = admission.identity.iter().find(|(set, _)| *set == name);
         match (id.map(|(_, id)| id.text()), claimed) {
@@ -74,10 +76,8 @@ fn allow(stream: Stream, admission: &Admission, asked: &Asked) {
             (None, false) => {}
         }
     }
-    let keys = asked.keys();
-    let own = asked.has_key().then_some(CREDENTIAL);
-    own.into_iter().chain(keys.header).for_each(|name| stream.remove_request_header(name));
-    if let Some(path) = keys.query.and_then(|name| call::without(asked.path(), name)) {
+    asked.key_headers().for_each(|name| stream.remove_request_header(name));
+    if let Some(path) = asked.keys().query.and_then(|name| call::without(asked.path(), name)) {
         stream.set_request_header(":path", &path);
     }
 }
@@ -99,7 +99,8 @@ impl Admitted {
     pub(crate) fn write(&self, stream: Stream) {
         // Not held while Envoy is called, which may call back.
         let Some((permit, begun)) = self.permit.take() else { return };
-        stream.set_response_headers(&permit.admission().response_headers);
+        let headers = permit.admission().response_headers.iter();
+        stream.set_response_headers(headers.map(|(name, value)| (*name, value.as_str())));
         self.permit.set(Some((permit, begun)));
     }
 
