@@ -16,14 +16,17 @@ pub struct Admission {
     /// `x-imp-plan`. Empty on a public publish.
     pub identity: Few<(&'static str, Id), 4>,
     /// Headers for the caller: `ratelimit-policy`, `ratelimit`.
-    pub response_headers: Few<(&'static str, Header), HEADERS>,
+    pub response_headers: Headers,
 }
 
 /// Headers for callers of admitted calls.
-pub(crate) const HEADERS: usize = 2;
+const HEADERS: usize = 2;
 
 /// The value of one. Two limits fit without memory of its own.
-pub type Header = Line<88>;
+pub(crate) type Header = Line<88>;
+
+/// Their names and values.
+pub type Headers = Few<(&'static str, Header), HEADERS>;
 
 /// The reason why a call was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -39,7 +39,7 @@ pub use auth_mode::AuthMode;
 pub use call::{Call, Presented, PublishKey};
 pub use class::is_over;
 pub use context::RouteContext;
-pub use decision::{Admission, Denial, Header};
+pub use decision::{Admission, Denial, Headers};
 pub use engine::{Engine, Object};
 pub use entitlement::Entitlement;
 pub use few::{Few, Line};

@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 
 use chrono::{DateTime, Utc};
 
-use crate::decision::{HEADERS, Header};
+use crate::decision::{Header, Headers};
 use crate::few::Few;
 use crate::meter::Meter;
 use crate::meters::Mine;
@@ -177,9 +177,7 @@ fn exceeded<'a>(held: &AllHeld<'a>, now: DateTime<Utc>) -> Exceeded<'a> {
 const MAX_INTEGER: u64 = 999_999_999_999_999;
 
 /// The headers `RateLimit-Policy` and `RateLimit` of the IETF draft; none without a limit.
-pub(crate) fn headers<'a>(
-    reports: impl IntoIterator<Item = impl Borrow<Report<'a>>>,
-) -> Few<(&'static str, Header), HEADERS> {
+pub(crate) fn headers<'a>(reports: impl IntoIterator<Item = impl Borrow<Report<'a>>>) -> Headers {
     let [mut policies, mut lefts] = [const { None::<Header> }; 2];
     for report in reports {
         let Report { name, amount, window_seconds, remaining, more_in } = *report.borrow();

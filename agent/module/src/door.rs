@@ -1,10 +1,10 @@
 //! The decision about a call inside Envoy.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 use std::time::Instant;
 
-use imp_enforce::{Admission, Permit};
+use imp_enforce::{Admission, Headers, Permit};
 use imp_grammar::headers::SCOPE_HOST;
 
 use crate::abi::attribute;
@@ -82,33 +82,35 @@ fn allow(stream: Stream, admission: &Admission, asked: &Asked<'_>) {
     }
 }
 
-/// The permit of a stream that was let through.
+/// What is left of a decision for a stream that was let through.
 #[derive(Default)]
 pub(crate) struct Admitted {
-    /// Since when, if anybody wants to know how the call ends.
-    permit: Cell<Option<(Permit, Option<Instant>)>>,
+    /// Never changed once they are there: Envoy may call back while they are written.
+    headers: OnceCell<Headers>,
+    /// The permit, and since when, if anybody wants to know how the call ends.
+    awaited: Cell<Option<Box<(Permit, Instant)>>>,
 }
 
 impl Admitted {
-    fn take(&self, permit: Permit) {
-        let begun = permit.is_awaited().then(Instant::now);
-        self.permit.set(Some((permit, begun)));
+    fn take(&self, mut permit: Permit) {
+        // A stream is decided about once.
+        let _first = self.headers.set(permit.take_response_headers());
+        if permit.is_awaited() {
+            self.awaited.set(Some(Box::new((permit, Instant::now()))));
+        }
     }
 
     /// Writes the headers for the caller, overwriting what the upstream sent.
     pub(crate) fn write(&self, stream: Stream) {
-        // Not held while Envoy is called, which may call back.
-        let Some((permit, begun)) = self.permit.take() else { return };
-        let headers = permit.admission().response_headers.iter();
-        stream.set_response_headers(headers.map(|(name, value)| (*name, value.as_str())));
-        self.permit.set(Some((permit, begun)));
+        let Some(headers) = self.headers.get() else { return };
+        let headers = headers.iter().map(|(name, value)| (*name, value.as_str()));
+        stream.set_response_headers(headers);
     }
 
     /// Ends the call. One whose stream is destroyed without this ends with an unknown outcome.
     pub(crate) fn finish(&self, stream: Stream) {
-        let Some((permit, begun)) = self.permit.take() else { return };
-        // Otherwise dropping it is enough.
-        let Some(begun) = begun else { return };
+        let Some(awaited) = self.awaited.take() else { return };
+        let (permit, begun) = *awaited;
         let number = |attribute| stream.number(attribute).unwrap_or_default();
         let status = u16::try_from(number(attribute::RESPONSE_CODE)).unwrap_or_default();
         let bytes = number(attribute::REQUEST_SIZE) + number(attribute::RESPONSE_SIZE);
