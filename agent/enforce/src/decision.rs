@@ -1,7 +1,8 @@
 //! Decisions.
 
 use crate::entitlement::Gap;
-use crate::few::{Few, Line};
+use crate::few::Few;
+use crate::headers::Headers;
 use crate::id::Id;
 use crate::keys::BadKey;
 use crate::limit::{self, Exceeded};
@@ -18,15 +19,6 @@ pub struct Admission {
     /// Headers for the caller: `ratelimit-policy`, `ratelimit`.
     pub response_headers: Headers,
 }
-
-/// Headers for callers of admitted calls.
-const HEADERS: usize = 2;
-
-/// The value of one. Two limits fit without memory of its own.
-pub(crate) type Header = Line<88>;
-
-/// Their names and values.
-pub type Headers = Few<(&'static str, Header), HEADERS>;
 
 /// The reason why a call was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::borrow::Borrow;
 
 use chrono::{DateTime, Utc};
 
-use crate::decision::{Header, Headers};
 use crate::few::Few;
+use crate::headers::{Header, Headers};
 use crate::meter::Meter;
 use crate::meters::Mine;
 use crate::rate::{Standing, Taken};

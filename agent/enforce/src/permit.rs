@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::decision::{Admission, Headers};
+use crate::decision::Admission;
+use crate::headers::Headers;
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
