@@ -53,7 +53,7 @@ impl Common {
             Door::Beside(number) => {
                 let number = usize::from(number).checked_sub(1);
                 let library = number.and_then(|number| self.beside.get(number));
-                Ok(library.context("no such library")?)
+                library.map(PathBuf::as_path).context("no such library")
             }
             _ => Ok(&self.library),
         }
