@@ -187,7 +187,11 @@ fn allow(admission: &Admission, keys: KeyLocations<'_>, path: &str) -> auth::Che
             .collect(),
         query_parameters_to_remove: keys.query_in(path).map(str::to_owned).into_iter().collect(),
         headers: admission.identity.iter().map(|(name, id)| set((*name, id.to_string()))).collect(),
-        response_headers_to_add: admission.response_headers.iter().cloned().map(set).collect(),
+        response_headers_to_add: admission
+            .response_headers
+            .iter()
+            .map(|(name, value)| set((*name, value.as_str().to_owned())))
+            .collect(),
         ..Default::default()
     };
     response(Code::Ok, HttpResponse::OkResponse(ok))
@@ -258,9 +262,9 @@ mod tests {
 
     #[test]
     fn what_the_door_does_not_say_of_the_caller_nobody_says() {
-        let identity = vec![("x-imp-consumer", "c".into())];
+        let identity = [("x-imp-consumer", "c".into())].into_iter().collect();
         let keys = KeyLocations::parse("apikey?key");
-        let admission = Admission { identity, response_headers: vec![] };
+        let admission = Admission { identity, ..Admission::default() };
         let ok = |path: &str| match allow(&admission, keys, path).http_response {
             Some(HttpResponse::OkResponse(ok)) => ok,
             other => panic!("{other:?}"),

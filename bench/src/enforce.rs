@@ -31,6 +31,8 @@ pub enum Door {
     None,
     /// The module inside Envoy.
     Module,
+    /// Another library in its place, by its number: a former build, or less of a module.
+    Beside(u8),
     /// The agent, which Envoy asks.
     ExtAuthz,
     /// Envoy's own filter, which knows keys and no more.
@@ -38,16 +40,17 @@ pub enum Door {
 }
 
 impl Door {
-    /// All of them, in the order of the table.
+    /// All of them but other libraries, in the order of the table.
     pub const ALL: [Self; 4] = [Self::None, Self::Module, Self::ExtAuthz, Self::ApiKeyAuth];
 
     /// Its name in figures.
-    pub fn name(self) -> &'static str {
+    pub fn name(self) -> String {
         match self {
-            Self::None => "no policy",
-            Self::Module => "module",
-            Self::ExtAuthz => "ext_authz",
-            Self::ApiKeyAuth => "api_key_auth",
+            Self::None => "no policy".to_owned(),
+            Self::Module => "module".to_owned(),
+            Self::Beside(number) => format!("beside {number}"),
+            Self::ExtAuthz => "ext_authz".to_owned(),
+            Self::ApiKeyAuth => "api_key_auth".to_owned(),
         }
     }
 }

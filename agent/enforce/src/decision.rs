@@ -1,6 +1,8 @@
 //! Decisions.
 
 use crate::entitlement::Gap;
+use crate::few::Few;
+use crate::headers::Headers;
 use crate::id::Id;
 use crate::keys::BadKey;
 use crate::limit::{self, Exceeded};
@@ -13,9 +15,9 @@ const GONE: &str = "publish_gone";
 pub struct Admission {
     /// Headers for the upstream: `x-imp-consumer`, `x-imp-subscription`, `x-imp-customer`,
     /// `x-imp-plan`. Empty on a public publish.
-    pub identity: Vec<(&'static str, Id)>,
+    pub identity: Few<(&'static str, Id), 4>,
     /// Headers for the caller: `ratelimit-policy`, `ratelimit`.
-    pub response_headers: Vec<(&'static str, String)>,
+    pub response_headers: Headers,
 }
 
 /// The reason why a call was refused.
@@ -156,7 +158,8 @@ impl Denial {
             ("rate_limited", "Too many requests")
         };
         let mut response_headers = vec![("retry-after", exceeded.retry_after.to_string())];
-        response_headers.extend(limit::headers(&exceeded.reports));
+        let limits = limit::headers(exceeded.reports.iter());
+        response_headers.extend(limits.iter().map(|(name, is)| (*name, is.as_str().to_owned())));
         Self {
             retry_after: Some(exceeded.retry_after),
             response_headers,

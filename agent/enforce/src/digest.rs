@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::auth_mode::AuthMode;
 
 /// The hexadecimal digits of an owner and of a hash.
-const OWNER: usize = 12;
+pub(crate) const OWNER: usize = 12;
 const HASH: usize = 16;
 
 /// Identifies access rules, in every process and build.
@@ -65,9 +65,16 @@ impl Named {
 }
 
 fn hex(text: &str, digits: usize) -> Option<u64> {
-    let lower = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    let plain = text.len() == digits && text.bytes().all(lower);
-    plain.then(|| u64::from_str_radix(text, 16).ok()).flatten()
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let more = |number: u64, byte: u8| Some(number << 4 | u64::from(digit(byte)?));
+    if text.len() != digits {
+        return None;
+    }
+    text.bytes().try_fold(0, more)
 }
 
 /// A hash of texts and numbers.

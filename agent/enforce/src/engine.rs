@@ -14,12 +14,13 @@ use crate::decision::{Admission, Denial};
 use crate::digest::Named;
 use crate::entitlement::{Entitled, Entitlement};
 use crate::fast::Fast;
+use crate::few::Few;
 use crate::id::Id;
 use crate::interned::Interned;
 use crate::kept::Home;
 use crate::keys::{Credential, Keys};
 use crate::ledger::{Ledger, Pair};
-use crate::limit::{self, Held};
+use crate::limit::{self, AllHeld};
 use crate::permit::Permit;
 use crate::places::Places;
 use crate::rules::{Access, Rules};
@@ -277,22 +278,22 @@ impl Engine {
             None => (first.publish.rules().public(), &self.inner.nobody),
         };
         let plan = caller.into_iter().flat_map(|caller| caller.entitlement.held(consumer));
-        let mut held: Vec<Held<'_>> = plan.collect();
+        let mut held: AllHeld<'_> = plan.collect();
         let ledger = self.inner.ledger.as_ref();
         for rate in judges.iter().filter_map(|it| it.held(call.route_id, consumer, ledger)) {
             // Rules that share a rate take one call of it.
             rate.add_to(&mut held);
         }
-        let taken = limit::take_all(&held, call.now);
+        let taken = limit::take_all(&mut held, call.now);
         self.inner.usage.count(
             (first.publish.publish_id(), terms, consumer),
             call.now,
             taken.is_ok(),
         );
-        let reports = taken.map_err(Denial::limited)?;
+        taken.map_err(Denial::limited)?;
         Ok(Permit::new(Admission {
             identity: caller.map(identity).unwrap_or_default(),
-            response_headers: limit::headers(&reports),
+            response_headers: limit::headers(limit::reports(&held, call.now)),
         }))
     }
 
@@ -360,12 +361,14 @@ impl Engine {
     }
 }
 
-fn identity(caller: &Caller) -> Vec<(&'static str, Id)> {
+fn identity(caller: &Caller) -> Few<(&'static str, Id), 4> {
     let terms = caller.entitlement.terms();
-    vec![
+    [
         ("x-imp-consumer", caller.consumer_id.clone()),
         ("x-imp-subscription", terms.subscription_id.clone()),
         ("x-imp-customer", terms.customer_id.clone()),
         ("x-imp-plan", terms.plan_id.clone()),
     ]
+    .into_iter()
+    .collect()
 }

@@ -9,8 +9,6 @@ const LENGTH: usize = 36;
 /// Where a UUID has dashes.
 const DASHES: [usize; 4] = [8, 13, 18, 23];
 
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
-
 /// An id.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Id {
@@ -99,13 +97,15 @@ fn uuid(text: &str) -> Option<[u8; 16]> {
     Some(bytes)
 }
 
+/// Where each byte of a UUID begins.
+const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+
 fn written(bytes: [u8; 16]) -> [u8; LENGTH] {
     let mut text = [b'-'; LENGTH];
-    let mut places = text.iter_mut().enumerate().filter(|(at, _)| !DASHES.contains(at));
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    for digit in digits {
-        if let (Some((_, place)), Some(letter)) = (places.next(), DIGITS.get(usize::from(digit))) {
-            *place = *letter;
+    let digit = |digit: u8| if digit < 10 { b'0' + digit } else { b'a' + digit - 10 };
+    for (at, byte) in PLACES.into_iter().zip(bytes) {
+        if let Some([high, low]) = text.get_mut(at..at + 2) {
+            (*high, *low) = (digit(byte >> 4), digit(byte & 15));
         }
     }
     text

@@ -1,18 +1,28 @@
 //! Limits: how much of them is used, and taking one call from several at once.
 
-use std::sync::Arc;
+use std::borrow::Borrow;
 
 use chrono::{DateTime, Utc};
 
+use crate::few::Few;
+use crate::headers::{Header, Headers};
 use crate::meter::Meter;
-use crate::rate::Taken;
+use crate::meters::Mine;
+use crate::rate::{Standing, Taken};
 use crate::spec::{Spec, Window, nanos};
 
 /// One holder's share of a limit.
 pub(crate) struct Held<'a> {
     spec: &'a Spec,
-    meter: Arc<Meter>,
+    meter: Mine<'a>,
+    /// Where the call is counted.
+    counted: Option<Counted>,
+    /// What is left after it, see [`Held::state`].
+    left: Option<(u64, u64)>,
 }
+
+/// The limits of a call: seldom more than those of a plan and of a route.
+pub(crate) type AllHeld<'a> = Few<Held<'a>, 3>;
 
 /// The state of a limit, as shown to callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,13 +46,16 @@ pub(crate) struct Exceeded<'a> {
 }
 
 impl<'a> Held<'a> {
-    pub(crate) fn new(spec: &'a Spec, meter: Arc<Meter>) -> Self {
-        Self { spec, meter }
+    pub(crate) fn new(spec: &'a Spec, meter: Mine<'a>) -> Self {
+        Self { spec, meter, counted: None, left: None }
     }
 
     /// Adds it to the list. Of limits with the same count only the tightest is taken from.
-    pub(crate) fn add_to(self, held: &mut Vec<Self>) {
-        match held.iter_mut().find(|held| Arc::ptr_eq(&held.meter, &self.meter)) {
+    pub(crate) fn add_to(self, held: &mut AllHeld<'a>) {
+        let same = held
+            .iter_mut()
+            .find(|held| std::ptr::eq(&raw const *held.meter, &raw const *self.meter));
+        match same {
             Some(same) if same.spec.amount <= self.spec.amount => {}
             Some(same) => *same = self,
             None => held.push(self),
@@ -50,15 +63,14 @@ impl<'a> Held<'a> {
     }
 
     fn look(&self, now: DateTime<Utc>) -> Report<'a> {
-        self.report(now, self.state(now))
+        self.report(now, self.left.unwrap_or_else(|| self.state(now)))
     }
 
     /// Remaining calls, and seconds until there are more.
     fn state(&self, now: DateTime<Utc>) -> (u64, u64) {
-        match (self.meter.as_ref(), &self.spec.window) {
+        match (&*self.meter, &self.spec.window) {
             (Meter::Rate(count), Window::Rolling { rate, .. }) => {
-                let standing = count.look(*rate, nanos(now));
-                (standing.remaining, seconds_up(standing.more_in))
+                left(count.look(*rate, nanos(now)))
             }
             (Meter::Quota(count), Window::Calendar(calendar)) => {
                 let used = count.used(calendar.ordinal(now));
@@ -78,29 +90,37 @@ impl<'a> Held<'a> {
         Report { name, amount, window_seconds, remaining, more_in }
     }
 
-    /// Counts one call. `None` if it exceeds the limit.
-    fn take(&self, now: DateTime<Utc>) -> Option<Counted> {
+    /// Counts one call. False if it exceeds the limit.
+    fn take(&mut self, now: DateTime<Utc>) -> bool {
         let blocks = self.spec.blocks;
-        match (self.meter.as_ref(), &self.spec.window) {
+        match (&*self.meter, &self.spec.window) {
             (Meter::Rate(count), Window::Rolling { rate, .. }) => {
-                let taken = count.take(*rate, nanos(now)).ok().map(Counted::InRate);
-                // A used-up rate that does not block is not counted.
-                taken.or((!blocks).then_some(Counted::Not))
+                let Ok((taken, standing)) = count.take(*rate, nanos(now)) else {
+                    // A used-up rate that does not block is not counted.
+                    return !blocks;
+                };
+                self.left = Some(left(standing));
+                self.counted = Some(Counted::InRate(taken));
+                true
             }
             (Meter::Quota(count), Window::Calendar(calendar)) => {
                 let amount = if blocks { self.spec.amount } else { u64::MAX };
                 let window = calendar.ordinal(now);
-                let taken = count.take(window, amount).ok().map(|_| Counted::InQuota(window));
-                taken.or((!blocks).then_some(Counted::Not))
+                if count.take(window, amount).is_err() {
+                    return !blocks;
+                }
+                self.counted = Some(Counted::InQuota(window));
+                true
             }
-            _ => None,
+            _ => false,
         }
     }
 
-    fn give_back(&self, counted: Counted) {
-        match (self.meter.as_ref(), counted) {
-            (Meter::Rate(count), Counted::InRate(taken)) => count.give_back(taken),
-            (Meter::Quota(count), Counted::InQuota(window)) => count.give_back(window),
+    fn give_back(&mut self) {
+        self.left = None;
+        match (&*self.meter, self.counted.take()) {
+            (Meter::Rate(count), Some(Counted::InRate(taken))) => count.give_back(taken),
+            (Meter::Quota(count), Some(Counted::InQuota(window))) => count.give_back(window),
             _ => {}
         }
     }
@@ -109,7 +129,6 @@ impl<'a> Held<'a> {
 /// Where a call was counted.
 #[derive(Clone, Copy)]
 enum Counted {
-    Not,
     InRate(Taken),
     /// In this window.
     InQuota(u64),
@@ -120,62 +139,59 @@ enum Counted {
 /// may be refused that would just have passed, but none passes that should not.
 ///
 /// Limits that do not block are taken last, so that they never need to give anything back.
-pub(crate) fn take_all<'a>(
-    held: &[Held<'a>],
-    now: DateTime<Utc>,
-) -> Result<Vec<Report<'a>>, Exceeded<'a>> {
+pub(crate) fn take_all<'a>(held: &mut AllHeld<'a>, now: DateTime<Utc>) -> Result<(), Exceeded<'a>> {
     let blocking = || held.iter().filter(|held| held.spec.blocks);
-    let several = blocking().nth(1).is_some();
     // One alone is checked as it is taken from.
+    let several = blocking().nth(1).is_some();
     if several && blocking().any(|held| held.state(now).0 == 0) {
         return Err(exceeded(held, now));
     }
-    let mut taken = Vec::new();
-    for held_now in blocking() {
-        let Some(counted) = held_now.take(now) else {
-            taken.into_iter().for_each(|(held, counted): (&Held<'_>, _)| held.give_back(counted));
-            return Err(exceeded(held, now));
-        };
-        if several {
-            taken.push((held_now, counted));
-        }
+    if !held.iter_mut().filter(|held| held.spec.blocks).all(|held| held.take(now)) {
+        held.iter_mut().for_each(Held::give_back);
+        return Err(exceeded(held, now));
     }
-    for held in held.iter().filter(|held| !held.spec.blocks) {
+    for held in held.iter_mut().filter(|held| !held.spec.blocks) {
         held.take(now);
     }
-    Ok(held.iter().map(|held| held.look(now)).collect())
+    Ok(())
+}
+
+/// The limits of a call that was counted, as callers see them.
+pub(crate) fn reports<'a>(
+    held: &AllHeld<'a>,
+    now: DateTime<Utc>,
+) -> impl Iterator<Item = Report<'a>> {
+    held.iter().map(move |held| held.look(now))
 }
 
 /// The error for the used-up limit that lasts longest, which determines when to retry.
-fn exceeded<'a>(held: &[Held<'a>], now: DateTime<Utc>) -> Exceeded<'a> {
+fn exceeded<'a>(held: &AllHeld<'a>, now: DateTime<Utc>) -> Exceeded<'a> {
     let used_up = held.iter().filter(|held| held.spec.blocks && held.state(now).0 == 0);
     let longest = used_up.map(|held| (held.state(now).1, held.spec.is_quota())).max();
     let (retry_after, quota) = longest.unwrap_or((1, false));
-    let reports = held.iter().map(|held| held.look(now)).collect();
+    let reports = reports(held, now).collect();
     Exceeded { quota, retry_after: retry_after.max(1), reports }
 }
 
 /// The largest integer of a structured field (RFC 9651).
 const MAX_INTEGER: u64 = 999_999_999_999_999;
 
-/// The headers `RateLimit-Policy` and `RateLimit` of the IETF draft.
-pub(crate) fn headers(reports: &[Report<'_>]) -> Vec<(&'static str, String)> {
-    if reports.is_empty() {
-        return Vec::new();
-    }
-    // As long as most are, so that they are allocated once.
-    let [mut policies, mut lefts] = [(); 2].map(|()| String::with_capacity(48 * reports.len()));
+/// The headers `RateLimit-Policy` and `RateLimit` of the IETF draft; none without a limit.
+pub(crate) fn headers<'a>(reports: impl IntoIterator<Item = impl Borrow<Report<'a>>>) -> Headers {
+    let [mut policies, mut lefts] = [const { None::<Header> }; 2];
     for report in reports {
-        let Report { name, amount, window_seconds, remaining, more_in } = report;
-        item(&mut policies, name, [("q", *amount), ("w", *window_seconds)]);
-        item(&mut lefts, name, [("r", *remaining), ("t", *more_in)]);
+        let Report { name, amount, window_seconds, remaining, more_in } = *report.borrow();
+        item(policies.get_or_insert_default(), name, [("q", amount), ("w", window_seconds)]);
+        item(lefts.get_or_insert_default(), name, [("r", remaining), ("t", more_in)]);
     }
-    vec![("ratelimit-policy", policies), ("ratelimit", lefts)]
+    let policies = policies.map(|policies| ("ratelimit-policy", policies));
+    let lefts = lefts.map(|lefts| ("ratelimit", lefts));
+    policies.into_iter().chain(lefts).collect()
 }
 
 /// Adds an item with its parameters to a list.
-fn item(list: &mut String, name: &str, parameters: [(&str, u64); 2]) {
-    if !list.is_empty() {
+fn item(list: &mut Header, name: &str, parameters: [(&str, u64); 2]) {
+    if !list.as_str().is_empty() {
         list.push_str(", ");
     }
     quoted(list, name);
@@ -187,7 +203,7 @@ fn item(list: &mut String, name: &str, parameters: [(&str, u64); 2]) {
     }
 }
 
-fn decimal(text: &mut String, mut number: u64) {
+fn decimal(text: &mut Header, mut number: u64) {
     let (mut digits, mut at) = ([0; 20], 20);
     loop {
         at -= 1;
@@ -204,16 +220,27 @@ fn decimal(text: &mut String, mut number: u64) {
 }
 
 /// Encodes a string of a structured field (RFC 9651): ASCII only, quotes and backslashes escaped.
-fn quoted(out: &mut String, text: &str) {
+fn quoted(out: &mut Header, text: &str) {
     out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            ' '..='~' => out.push(c),
-            _ => out.push('?'),
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    if text.bytes().all(is_plain) {
+        out.push_str(text);
+    } else {
+        for c in text.chars() {
+            match c {
+                '"' => out.push_str("\\\""),
+                '\\' => out.push_str("\\\\"),
+                ' '..='~' => out.push(c),
+                _ => out.push('?'),
+            }
         }
     }
     out.push('"');
+}
+
+/// Remaining calls, and seconds until there are more.
+fn left(standing: Standing) -> (u64, u64) {
+    (standing.remaining, seconds_up(standing.more_in))
 }
 
 fn seconds_up(nanos: i64) -> u64 {
@@ -222,6 +249,8 @@ fn seconds_up(nanos: i64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use imp_proto::config as pb;
 
     use super::*;
@@ -271,8 +300,16 @@ mod tests {
 
     fn take<'a>(limits: &[&'a Limit]) -> Result<Vec<Report<'a>>, Exceeded<'a>> {
         let consumer: Id = "c".into();
-        let held: Vec<_> = limits.iter().map(|limit| limit.held(&consumer)).collect();
-        take_all(&held, now())
+        let mut held = limits.iter().map(|limit| limit.held(&consumer)).collect();
+        take_all(&mut held, now())?;
+        Ok(reports(&held, now()).collect())
+    }
+
+    /// The values of the headers.
+    fn shown(reports: &[Report<'_>]) -> [String; 2] {
+        let headers = headers(reports.iter());
+        let value = |index| headers.iter().nth(index).map_or("", |(_, value)| value.as_str());
+        [value(0), value(1)].map(str::to_owned)
     }
 
     #[test]
@@ -285,8 +322,8 @@ mod tests {
             let exceeded = take(&[&wide, &narrow]).unwrap_err();
             assert_eq!((exceeded.quota, exceeded.retry_after), (false, 60));
         }
-        let left = headers(&take(&[&wide]).unwrap());
-        assert_eq!(left[1].1, r#""quota";r=7;t=561600"#);
+        let [_, left] = shown(&take(&[&wide]).unwrap());
+        assert_eq!(left, r#""quota";r=7;t=561600"#);
     }
 
     #[test]
@@ -336,15 +373,15 @@ mod tests {
 
     #[test]
     fn numbers_stay_within_what_a_structured_field_can_say() {
-        let huge = headers(&take(&[&rate("huge", u64::MAX)]).unwrap());
-        assert_eq!(huge[0].1, r#""huge";q=999999999999999;w=60"#);
+        let [huge, _] = shown(&take(&[&rate("huge", u64::MAX)]).unwrap());
+        assert_eq!(huge, r#""huge";q=999999999999999;w=60"#);
     }
 
     #[test]
     fn names_cannot_break_out_of_the_header() {
-        let mut out = String::new();
+        let mut out = Header::default();
         quoted(&mut out, "a\"b\\c\u{e9}\n");
-        assert_eq!(out, r#""a\"b\\c??""#);
+        assert_eq!(out.as_str(), r#""a\"b\\c??""#);
     }
 
     #[test]
@@ -356,7 +393,8 @@ mod tests {
         let own = Limit { spec, meters: account.meters(class) };
         for index in 0..100 {
             let consumer: Id = format!("c{index}").as_str().into();
-            assert!(take_all(&[own.held(&consumer)], now()).is_ok());
+            let mut held = [own.held(&consumer)].into_iter().collect();
+            assert!(take_all(&mut held, now()).is_ok());
         }
         account.evict_idle(now());
         assert_eq!(own.meters.holders(), 100, "they have used some of it");

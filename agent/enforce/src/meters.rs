@@ -1,6 +1,7 @@
 //! The meters of a limit: what each of its holders has used.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use chrono::{DateTime, Utc};
@@ -22,13 +23,30 @@ fn open(home: &Home, class: &Class, consumer: &str) -> (Kept, Pair) {
 pub(crate) struct Meters {
     class: Class,
     home: Option<Home>,
-    shared: Arc<Meter>,
+    shared: Meter,
     /// Not sharded: most limits have no consumers of their own, and there are as many limits as
     /// subscriptions.
     consumers: RwLock<Consumers>,
 }
 
 type Consumers = HashMap<Id, Arc<Meter>>;
+
+/// The meter of a holder.
+pub(crate) enum Mine<'a> {
+    Shared(&'a Meter),
+    Own(Arc<Meter>),
+}
+
+impl Deref for Mine<'_> {
+    type Target = Meter;
+
+    fn deref(&self) -> &Meter {
+        match self {
+            Self::Shared(meter) => meter,
+            Self::Own(meter) => meter,
+        }
+    }
+}
 
 /// The consumer (`None` if all share it), the window and the used amount.
 pub(crate) type HolderCount = (Option<Id>, u64, u64);
@@ -39,7 +57,7 @@ impl Meters {
         // With meters per consumer, nothing uses the shared one.
         let shared =
             home.as_ref().filter(|_| !class.is_per_consumer()).map(|home| open(home, &class, ""));
-        let shared = Arc::new(class.meter(shared));
+        let shared = class.meter(shared);
         Self { class, home, shared, consumers: RwLock::default() }
     }
 
@@ -60,12 +78,12 @@ impl Meters {
     }
 
     /// The meter for calls of this consumer.
-    pub(crate) fn of_holder(&self, consumer: &Id) -> Arc<Meter> {
+    pub(crate) fn of_holder(&self, consumer: &Id) -> Mine<'_> {
         if !self.class.is_per_consumer() {
-            return self.shared.clone();
+            return Mine::Shared(&self.shared);
         }
         let known = self.read().get(consumer).cloned();
-        known.unwrap_or_else(|| self.begin(consumer.clone()))
+        Mine::Own(known.unwrap_or_else(|| self.begin(consumer.clone())))
     }
 
     fn begin(&self, consumer: Id) -> Arc<Meter> {
@@ -126,10 +144,10 @@ impl Meters {
     /// Restores a count of this window.
     pub(crate) fn resume(&self, consumer: Option<&str>, window: u64, used: u64) {
         let meter = match consumer {
-            None => self.shared.clone(),
-            Some(consumer) => self.begin(consumer.into()),
+            None => Mine::Shared(&self.shared),
+            Some(consumer) => Mine::Own(self.begin(consumer.into())),
         };
-        if let Meter::Quota(count) = meter.as_ref() {
+        if let Meter::Quota(count) = &*meter {
             count.resume(window, used);
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::decision::Admission;
+use crate::headers::Headers;
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,11 @@ impl Permit {
     /// The headers of the call.
     pub fn admission(&self) -> &Admission {
         &self.admission
+    }
+
+    /// Takes the headers for the caller, who is answered long after the decision.
+    pub fn take_response_headers(&mut self) -> Headers {
+        std::mem::take(&mut self.admission.response_headers)
     }
 
     /// Adds a receiver for the end of the call.

@@ -8,6 +8,8 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use crate::access::PublishAccess;
+use crate::digest::OWNER;
+use crate::few::Line;
 
 /// The places of all publishes: of the wanted revisions, and of former ones whose routes an Envoy
 /// may still run.
@@ -129,21 +131,25 @@ impl Places {
 
 fn keys(access: &PublishAccess) -> impl Iterator<Item = Box<str>> {
     let (owner, (hosts, base_path)) = (access.rules().digest().owner, access.places());
-    hosts.iter().map(move |host| key(owner, host, base_path).into())
+    hosts.iter().map(move |host| key(owner, host, base_path).as_str().into())
 }
 
 /// No host has a slash, and every base path begins with one.
-fn key(owner: u64, host: &str, base_path: &str) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut key = String::with_capacity(16 + host.len() + base_path.len() + 1);
-    let digit = |place: u32| DIGITS.get((owner >> (4 * place)) as usize & 15).copied();
-    let digits = (0..16 - owner.leading_zeros() / 4).rev().filter_map(digit);
-    key.extend(digits.map(char::from));
-    key.push(' ');
+fn key(owner: u64, host: &str, base_path: &str) -> Key {
+    let mut digits = [b' '; OWNER + 1];
+    let places = (0..OWNER).rev().map(|place| (owner >> (4 * place)) as u8 & 15);
+    for (letter, digit) in digits.iter_mut().zip(places) {
+        *letter = if digit < 10 { b'0' + digit } else { b'a' + digit - 10 };
+    }
+    let mut key = Key::default();
+    key.push_str(std::str::from_utf8(&digits).unwrap_or_default());
     key.push_str(host);
     key.push_str(base_path);
     key
 }
+
+/// As long as most are.
+type Key = Line<120>;
 
 #[cfg(test)]
 mod tests {

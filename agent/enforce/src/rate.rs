@@ -55,8 +55,8 @@ impl Count {
 
     /// Stores the count, also if there was no space before.
     pub(crate) fn keep(&self) {
-        let ring = self.ring();
-        self.kept.turn().keep_at_last(|| packed::pack(ring.as_deref()));
+        let mut ring = self.ring();
+        self.kept.turn().keep_at_last(|| packed::pack(ring.as_deref_mut()));
     }
 
     /// The current state, without a call.
@@ -67,8 +67,8 @@ impl Count {
         }
     }
 
-    /// Takes one call, if there is one left.
-    pub(crate) fn take(&self, rate: Rate, now: i64) -> Result<Taken, Standing> {
+    /// Takes one call, if there is one left. Returns what is left after it.
+    pub(crate) fn take(&self, rate: Rate, now: i64) -> Result<(Taken, Standing), Standing> {
         let mut place = self.ring();
         let ring = place.get_or_insert_with(|| Box::new(Ring::new(rate.span, now)));
         let now = ring.turn_to(now);
@@ -77,7 +77,7 @@ impl Count {
         }
         let Some(taken) = ring.add(now) else { return Err(standing(ring, rate, now)) };
         self.kept.turn().keep(|| packed::pack(Some(ring)));
-        Ok(taken)
+        Ok((taken, standing(ring, rate, now)))
     }
 
     /// Gives back a call that was just taken.

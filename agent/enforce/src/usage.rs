@@ -3,6 +3,7 @@
 
 mod name;
 
+use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -112,24 +113,83 @@ struct Key {
     hour_ms: i64,
 }
 
-impl PartialEq for Key {
+/// A key, or what a call has of one: it is found without a copy.
+trait Parts {
+    fn parts(&self) -> Borrowed<'_>;
+}
+
+/// What a key is made of.
+#[derive(Clone, Copy)]
+struct Borrowed<'a> {
+    publish: &'a Arc<str>,
+    terms: &'a Arc<Terms>,
+    consumer: &'a Id,
+    hour_ms: i64,
+}
+
+impl Parts for Key {
+    fn parts(&self) -> Borrowed<'_> {
+        let Self { publish, terms, consumer, hour_ms } = self;
+        Borrowed { publish, terms, consumer, hour_ms: *hour_ms }
+    }
+}
+
+impl Parts for Borrowed<'_> {
+    fn parts(&self) -> Borrowed<'_> {
+        *self
+    }
+}
+
+impl PartialEq for Borrowed<'_> {
     fn eq(&self, other: &Self) -> bool {
         // Calls of one entitlement share their terms, so most comparisons end at the pointer.
-        let same_terms = Arc::ptr_eq(&self.terms, &other.terms) || self.terms == other.terms;
+        let same_terms = Arc::ptr_eq(self.terms, other.terms) || self.terms == other.terms;
         same_terms
             && self.hour_ms == other.hour_ms
-            && self.publish == other.publish
             && self.consumer == other.consumer
+            && (Arc::ptr_eq(self.publish, other.publish) || self.publish == other.publish)
+    }
+}
+
+impl Hash for Borrowed<'_> {
+    /// Hashes the part that distinguishes almost all keys.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.publish, self.consumer, &self.terms.subscription_id).hash(state);
+        (self.terms.plan_version, self.hour_ms).hash(state);
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
     }
 }
 
 impl Eq for Key {}
 
 impl Hash for Key {
-    /// Hashes the part that distinguishes almost all keys.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.publish, &self.consumer, &self.terms.subscription_id).hash(state);
-        (self.terms.plan_version, self.hour_ms).hash(state);
+        self.parts().hash(state);
+    }
+}
+
+impl<'a> Borrow<dyn Parts + 'a> for Key {
+    fn borrow(&self) -> &(dyn Parts + 'a) {
+        self
+    }
+}
+
+impl PartialEq for dyn Parts + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for dyn Parts + '_ {}
+
+impl Hash for dyn Parts + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
     }
 }
 
@@ -197,27 +257,32 @@ impl Usage {
         allowed: bool,
     ) {
         let ms = now.timestamp_millis();
-        let key = Key {
-            publish: publish.clone(),
-            terms: terms.clone(),
-            consumer: consumer.clone(),
-            hour_ms: ms - ms.rem_euclid(HOUR_MS),
-        };
+        let hour_ms = ms - ms.rem_euclid(HOUR_MS);
         let _turn = self.turn();
-        let mut cell = match self.cells.entry(key) {
+        let known: &dyn Parts = &Borrowed { publish, terms, consumer, hour_ms };
+        if let Some(mut cell) = self.cells.get_mut(known) {
+            return self.add(&mut cell, allowed);
+        }
+        let (publish, terms, consumer) = (publish.clone(), terms.clone(), consumer.clone());
+        let mut cell = match self.cells.entry(Key { publish, terms, consumer, hour_ms }) {
             Entry::Occupied(slot) => slot.into_ref(),
             Entry::Vacant(slot) => {
                 let cell = self.cell(slot.key());
                 slot.insert(cell)
             }
         };
+        self.add(&mut cell, allowed);
+    }
+
+    /// Counts one call more. The cell is locked.
+    fn add(&self, cell: &mut Cell, allowed: bool) {
         // The mark is taken while the cell is locked: a reader that reads marks first and cells
         // second sees every cell whose mark it has seen.
         cell.changed = self.mark();
         let [was_allowed, was_limited] = cell.count;
         cell.count = [was_allowed + u64::from(allowed), was_limited + u64::from(!allowed)];
         // Locked, too, so that a smaller count never overwrites a greater one in the ledger.
-        self.keep(&cell);
+        self.keep(cell);
     }
 
     /// A counter that continues its stored count.

@@ -1,11 +1,14 @@
 //! A call as the engine judges it, from what Envoy says of it. The agent's ext_authz service reads
 //! the same from Envoy's question (`agent/src/ext_authz.rs`).
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use imp_enforce::{Call, KeyLocations, PublishKey, RouteContext};
 use imp_grammar::headers::{AUTHORIZATION, CREDENTIAL, SCOPE_HOST};
 
 use crate::envoy::Stream;
+use crate::space::Free;
 
 /// The namespace of the route's metadata, and its keys: what a route says of itself. The same as in
 /// `context_extensions` for ext_authz (`agent/translate/src/xds/door.rs`).
@@ -24,16 +27,18 @@ pub mod route_metadata {
 
 /// What a decision needs of a call.
 #[derive(Debug)]
-pub(crate) struct Asked {
-    said: Said,
-    keys: String,
-    key: Option<String>,
+pub(crate) struct Asked<'s> {
+    said: Said<'s>,
+    keys: Cow<'s, str>,
+    key: Option<Cow<'s, str>>,
     /// Read only without `key`, which takes precedence; so is the header that the route names for
     /// keys.
-    authorization: Option<String>,
-    named: Option<String>,
+    authorization: Option<Cow<'s, str>>,
+    named: Option<Cow<'s, str>>,
+    /// Whether the call carries that header.
+    has_named: bool,
     /// Read only if the route names a query parameter.
-    path: String,
+    path: Cow<'s, str>,
     /// What the call carries of [`IDENTITY`].
     claims: [bool; IDENTITY.len()],
 }
@@ -44,28 +49,28 @@ pub(crate) const IDENTITY: [&str; 4] =
 
 /// Of which publish a route is.
 #[derive(Debug)]
-enum Said {
+enum Said<'s> {
     Place {
         /// The route's text: the digest of its rules, its id and the base path.
-        text: String,
+        text: Cow<'s, str>,
         /// Where the digest and the id end.
         ends: [usize; 2],
         /// The host that the scope was found by.
-        key: String,
+        key: Cow<'s, str>,
     },
     Id {
-        publish: String,
-        route: String,
-        access: String,
+        publish: Cow<'s, str>,
+        route: Cow<'s, str>,
+        access: Cow<'s, str>,
     },
 }
 
-impl Said {
-    /// `None` if the route says nothing. `key` is the host's, of the scope.
-    fn read(stream: Stream, key: Option<String>) -> Option<Self> {
-        let said = |key| stream.route_metadata(route_metadata::NAMESPACE, key);
+impl<'s> Said<'s> {
+    /// `None` if the route says nothing. Its host is still missing.
+    fn read(stream: Stream, free: &mut Free<'s>) -> Option<Self> {
+        let mut said = |key| stream.route_metadata(route_metadata::NAMESPACE, key, free);
         let route = said(route_metadata::ROUTE);
-        let by_id = |route: Option<String>| {
+        let mut by_id = |route: Option<Cow<'s, str>>| {
             let (publish, access) = (said(route_metadata::PUBLISH), said(route_metadata::ACCESS));
             if route.is_none() && publish.is_none() && access.is_none() {
                 return None;
@@ -79,41 +84,56 @@ impl Said {
             return by_id(Some(text));
         };
         let ends = [access.len(), access.len() + 1 + route_id.len()];
-        Some(Self::Place { text, ends, key: key.unwrap_or_default() })
+        Some(Self::Place { text, ends, key: Cow::default() })
+    }
+
+    /// At this host, which is the scope's key.
+    fn at(self, host: Option<Cow<'s, str>>) -> Self {
+        match self {
+            Self::Place { text, ends, .. } => {
+                Self::Place { text, ends, key: host.unwrap_or_default() }
+            }
+            by_id => by_id,
+        }
     }
 
     fn nobody() -> Self {
-        Self::Id { publish: String::new(), route: String::new(), access: String::new() }
+        let [publish, route, access] = [const { Cow::Borrowed("") }; 3];
+        Self::Id { publish, route, access }
     }
 }
 
-impl Asked {
+impl<'s> Asked<'s> {
     /// `None` if there is no route, as far as a module can see: nothing says whose it is, and it
     /// leads to no upstream. A route that leads to one without an owner is nobody's.
-    pub(crate) fn read(stream: Stream) -> Option<Self> {
+    pub(crate) fn read(stream: Stream, free: &mut Free<'s>) -> Option<Self> {
         // First: after a filter has cleared the route cache, only this makes Envoy look for the
         // route again. Metadata alone would be the former route's, and the call would go to the next.
         let has_cluster = stream.has_cluster();
-        let [consumer, subscription, customer, plan] = IDENTITY;
-        let names = [SCOPE_HOST, CREDENTIAL, AUTHORIZATION, consumer, subscription, customer, plan];
-        let [host, key, authorization, claims @ ..] = stream.request_headers(names);
-        let said = Said::read(stream, host);
+        let said = Said::read(stream, free);
         if said.is_none() && !has_cluster {
             return None;
         }
-        let keys = stream.route_metadata(route_metadata::NAMESPACE, route_metadata::KEYS);
+        let keys = stream.route_metadata(route_metadata::NAMESPACE, route_metadata::KEYS, free);
         let keys = keys.unwrap_or_default();
         let places = KeyLocations::parse(&keys);
+        // No header has an empty name.
+        let path = places.query.map_or("", |_| ":path");
+        let named = places.header.unwrap_or_default();
+        let [consumer, subscription, customer, plan] = IDENTITY;
+        let is_authorization = named == AUTHORIZATION;
+        let (host, key) = (SCOPE_HOST, CREDENTIAL);
+        let names = [host, key, AUTHORIZATION, named, path, consumer, subscription, customer, plan];
+        let [host, key, authorization, named, path, claims @ ..] =
+            stream.request_headers(names, free);
+        let has_named = named.is_some() || (is_authorization && authorization.is_some());
         let without_key = key.is_none();
-        let authorization = authorization.filter(|_| without_key);
-        let named = places.header.filter(|_| without_key);
-        let named = named.and_then(|name| stream.request_header(name));
-        let path = places.query.and_then(|_| stream.request_header(":path"));
         Some(Self {
-            said: said.unwrap_or_else(Said::nobody),
+            said: said.unwrap_or_else(Said::nobody).at(host),
             key,
-            authorization,
-            named,
+            authorization: authorization.filter(|_| without_key),
+            named: named.filter(|_| without_key),
+            has_named,
             path: path.unwrap_or_default(),
             claims: claims.map(|claim| claim.is_some()),
             keys,
@@ -125,9 +145,10 @@ impl Asked {
         KeyLocations::parse(&self.keys)
     }
 
-    /// Whether the call carries the key's own header.
-    pub(crate) fn has_key(&self) -> bool {
-        self.key.is_some()
+    /// The headers of the call that may have a key.
+    pub(crate) fn key_headers(&self) -> impl Iterator<Item = &str> {
+        let named = self.keys().header.filter(|_| self.has_named);
+        self.key.as_ref().map(|_| CREDENTIAL).into_iter().chain(named)
     }
 
     /// Each of [`IDENTITY`], and whether the call carries it.

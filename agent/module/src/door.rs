@@ -1,16 +1,17 @@
 //! The decision about a call inside Envoy.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 use std::time::Instant;
 
-use imp_enforce::{Admission, Permit};
-use imp_grammar::headers::{CREDENTIAL, SCOPE_HOST};
+use imp_enforce::{Admission, Headers, Permit};
+use imp_grammar::headers::SCOPE_HOST;
 
 use crate::abi::attribute;
 use crate::answer::{self, Refusal};
 use crate::call::{self, Asked, is_grpc};
 use crate::envoy::Stream;
+use crate::space::Space;
 use crate::state::{self, State};
 use crate::upload::End;
 
@@ -36,7 +37,8 @@ impl Door {
         self.state.may_fail();
         let id = || stream.request_header("x-request-id").unwrap_or_default();
         let refusal = |why| End::Refusal(Refusal::own(why, is_grpc(stream), &id()));
-        let Some(asked) = Asked::read(stream) else {
+        let mut space = Space::new();
+        let Some(asked) = Asked::read(stream, &mut space.free()) else {
             // No scope has such a key. Envoy's own answer says why, and leads nowhere either.
             let key = stream.request_header(SCOPE_HOST);
             return Err(match key.is_some_and(|key| key.starts_with('!')) {
@@ -64,7 +66,7 @@ impl Door {
 }
 
 /// Sets who calls, and takes the key out of the call, wherever it may be.
-fn allow(stream: Stream, admission: &Admission, asked: &Asked) {
+fn allow(stream: Stream, admission: &Admission, asked: &Asked<'_>) {
     for (name, claimed) in asked.claims() {
         let id = admission.identity.iter().find(|(set, _)| *set == name);
         match (id.map(|(_, id)| id.text()), claimed) {
@@ -74,40 +76,41 @@ fn allow(stream: Stream, admission: &Admission, asked: &Asked) {
             (None, false) => {}
         }
     }
-    let keys = asked.keys();
-    let own = asked.has_key().then_some(CREDENTIAL);
-    own.into_iter().chain(keys.header).for_each(|name| stream.remove_request_header(name));
-    if let Some(path) = keys.query.and_then(|name| call::without(asked.path(), name)) {
+    asked.key_headers().for_each(|name| stream.remove_request_header(name));
+    if let Some(path) = asked.keys().query.and_then(|name| call::without(asked.path(), name)) {
         stream.set_request_header(":path", &path);
     }
 }
 
-/// The permit of a stream that was let through.
+/// What is left of a decision for a stream that was let through.
 #[derive(Default)]
 pub(crate) struct Admitted {
-    /// Since when, if anybody wants to know how the call ends.
-    permit: Cell<Option<(Permit, Option<Instant>)>>,
+    /// Never changed once they are there: Envoy may call back while they are written.
+    headers: OnceCell<Headers>,
+    /// The permit, and since when, if anybody wants to know how the call ends.
+    awaited: Cell<Option<Box<(Permit, Instant)>>>,
 }
 
 impl Admitted {
-    fn take(&self, permit: Permit) {
-        let begun = permit.is_awaited().then(Instant::now);
-        self.permit.set(Some((permit, begun)));
+    fn take(&self, mut permit: Permit) {
+        // A stream is decided about once.
+        let _first = self.headers.set(permit.take_response_headers());
+        if permit.is_awaited() {
+            self.awaited.set(Some(Box::new((permit, Instant::now()))));
+        }
     }
 
     /// Writes the headers for the caller, overwriting what the upstream sent.
     pub(crate) fn write(&self, stream: Stream) {
-        // Not held while Envoy is called, which may call back.
-        let Some((permit, begun)) = self.permit.take() else { return };
-        stream.set_response_headers(&permit.admission().response_headers);
-        self.permit.set(Some((permit, begun)));
+        let Some(headers) = self.headers.get() else { return };
+        let headers = headers.iter().map(|(name, value)| (*name, value.as_str()));
+        stream.set_response_headers(headers);
     }
 
     /// Ends the call. One whose stream is destroyed without this ends with an unknown outcome.
     pub(crate) fn finish(&self, stream: Stream) {
-        let Some((permit, begun)) = self.permit.take() else { return };
-        // Otherwise dropping it is enough.
-        let Some(begun) = begun else { return };
+        let Some(awaited) = self.awaited.take() else { return };
+        let (permit, begun) = *awaited;
         let number = |attribute| stream.number(attribute).unwrap_or_default();
         let status = u16::try_from(number(attribute::RESPONSE_CODE)).unwrap_or_default();
         let bytes = number(attribute::REQUEST_SIZE) + number(attribute::RESPONSE_SIZE);

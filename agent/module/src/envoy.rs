@@ -1,9 +1,11 @@
 //! What Envoy offers, without `unsafe` for its callers. Everything read is copied.
 #![expect(unsafe_code, reason = "calls Envoy through its C ABI")]
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 use crate::abi::{self, Buffer, Callbacks, EarlyCallbacks, Header, Pointer, level, map};
+use crate::space::{Free, join};
 
 /// Writes to Envoy's log.
 pub(crate) fn info(message: &str) {
@@ -81,7 +83,11 @@ impl Stream {
 
     /// The same of several headers, by passing over all headers once: the first look-up by name
     /// makes Envoy build an index of them, which costs more than everything else here.
-    pub(crate) fn request_headers<const N: usize>(self, names: [&str; N]) -> [Option<String>; N] {
+    pub(crate) fn request_headers<'s, const N: usize>(
+        self,
+        names: [&str; N],
+        free: &mut Free<'s>,
+    ) -> [Option<Cow<'s, str>>; N] {
         let mut found = [const { None }; N];
         let mut counts = [0; N];
         self.each(map::REQUEST, |name, value| {
@@ -90,15 +96,12 @@ impl Stream {
             };
             counts[index] += 1;
             match &mut found[index] {
-                None => found[index] = Some(value.to_vec()),
-                Some(all) if counts[index] <= MOST => {
-                    all.push(b',');
-                    all.extend_from_slice(value);
-                }
+                None => found[index] = Some(free.text(value)),
+                Some(all) if counts[index] <= MOST => join(all, value),
                 Some(_) => {}
             }
         });
-        found.map(|value| value.map(text))
+        found
     }
 
     /// Calls `read` with each header. It must not call Envoy, and nothing outside of this file can
@@ -147,17 +150,20 @@ impl Stream {
     }
 
     /// Sets headers of the response, whatever it has.
-    pub(crate) fn set_response_headers(self, headers: &[(&'static str, String)]) {
-        if headers.is_empty() {
+    pub(crate) fn set_response_headers<'a>(
+        self,
+        headers: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+    ) {
+        if headers.clone().next().is_none() {
             return;
         }
         // A bit per header; those beyond are set, which is right for all.
         let mut has = 0_u64;
         self.each(map::RESPONSE, |name, _| {
-            let known = headers.iter().position(|(wanted, _)| wanted.as_bytes() == name);
+            let known = headers.clone().position(|(wanted, _)| wanted.as_bytes() == name);
             has |= known.and_then(|index| 1_u64.checked_shl(index as u32)).unwrap_or_default();
         });
-        for (index, (name, value)) in headers.iter().enumerate() {
+        for (index, (name, value)) in headers.enumerate() {
             match index < 64 && has & (1 << index) == 0 {
                 true => self.add(map::RESPONSE, name, value),
                 false => self.write(map::RESPONSE, name, Buffer::of(value.as_bytes())),
@@ -200,7 +206,12 @@ impl Stream {
     }
 
     /// A text in the metadata of the route.
-    pub(crate) fn route_metadata(self, namespace: &str, key: &str) -> Option<String> {
+    pub(crate) fn route_metadata<'s>(
+        self,
+        namespace: &str,
+        key: &str,
+        free: &mut Free<'s>,
+    ) -> Option<Cow<'s, str>> {
         let (namespace, key) = (Buffer::of(namespace.as_bytes()), Buffer::of(key.as_bytes()));
         let mut value = Buffer::NULL;
         // SAFETY: the stream is alive, and all pointers outlive the call.
@@ -209,7 +220,7 @@ impl Stream {
             get(self.pointer, abi::OF_ROUTE, namespace, key, &mut value)
         };
         // SAFETY: Envoy's bytes are valid until the next call.
-        found.then(|| text(unsafe { value.copied() }))
+        found.then(|| free.text(unsafe { value.bytes() }))
     }
 
     /// Whether the call has a route to a cluster that Envoy knows.
@@ -257,17 +268,24 @@ impl Early {
         Some(Self { envoy: abi::early_callbacks()?, pointer })
     }
 
-    pub(crate) fn header(self, name: &str) -> Option<String> {
-        joined(|index, count| {
+    pub(crate) fn header<'s>(self, name: &str, free: &mut Free<'s>) -> Option<Cow<'s, str>> {
+        let mut count = 0;
+        let value = |index, count: &mut usize| {
             let (name, mut value) = (Buffer::of(name.as_bytes()), Buffer::NULL);
             // SAFETY: the request is alive, and all pointers outlive the call.
             let found = unsafe {
                 let get = self.envoy.early_header_mutation_get_header_value;
                 get(self.pointer, name, &mut value, index, count)
             };
-            // SAFETY: Envoy's bytes are valid until the next call.
-            found.then(|| unsafe { value.copied() })
-        })
+            found.then_some(value)
+        };
+        // SAFETY: Envoy's bytes are valid until the next call.
+        let mut all = free.text(unsafe { value(0, &mut count)?.bytes() });
+        for index in 1..count.min(MOST) {
+            // SAFETY: as above.
+            join(&mut all, unsafe { value(index, &mut 0)?.bytes() });
+        }
+        Some(all)
     }
 
     pub(crate) fn set_header(self, name: &str, value: &str) {

@@ -3,6 +3,8 @@
 //! A scope is found by a header that is compared byte by byte, so each spelling of a host must
 //! become one: without port and final dot, in lower case.
 
+use std::borrow::Cow;
+
 /// The longest name of a host (RFC 1035).
 const LONGEST: usize = 253;
 
@@ -24,13 +26,13 @@ pub mod no_host {
 /// The canonical spelling of `:authority`: `a.example.com` for `A.Example.COM.:8443`. `None` if it
 /// is no host: user information, empty labels, characters that no hostname has. A literal address
 /// stays one; IPv6 keeps its brackets.
-pub fn canonical(authority: &str) -> Option<String> {
+pub fn canonical(authority: &str) -> Option<Cow<'_, str>> {
     let host = match authority.strip_prefix('[') {
         Some(literal) => {
             let (address, rest) = literal.split_once(']')?;
             is_port(rest).then_some(())?;
             let address: std::net::Ipv6Addr = address.parse().ok()?;
-            return Some(format!("[{address}]"));
+            return Some(format!("[{address}]").into());
         }
         None => match authority.find(':') {
             Some(colon) => {
@@ -42,14 +44,16 @@ pub fn canonical(authority: &str) -> Option<String> {
     };
     let host = host.strip_suffix('.').unwrap_or(host);
     let right = (1..=LONGEST).contains(&host.len()) && host.split('.').all(is_label);
-    right.then(|| host.to_ascii_lowercase())
+    let is_lower = || !host.bytes().any(|byte| byte.is_ascii_uppercase());
+    right.then(|| if is_lower() { host.into() } else { host.to_ascii_lowercase().into() })
 }
 
 /// The same authority without the final dot of its host; `None` if there is none.
 pub fn without_dot(authority: &str) -> Option<String> {
     let at = authority.find(':').unwrap_or(authority.len());
     let (host, port) = authority.split_at_checked(at)?;
-    Some(format!("{}{port}", host.strip_suffix('.')?))
+    let host = host.strip_suffix('.')?;
+    Some(format!("{host}{port}"))
 }
 
 /// Nothing, or a colon and a port.

@@ -1,5 +1,7 @@
 //! The hosts of each port: exact names, wildcards and catch-alls.
 
+use std::borrow::Cow;
+
 use dashmap::{DashMap, DashSet};
 
 use crate::host::{self, no_host};
@@ -34,22 +36,27 @@ impl Hosts {
 
     /// The key of the scope that takes a call: the exact host before the longest wildcard before
     /// the catch-all. A wildcard stands for one or more labels.
-    pub fn key(&self, port: u16, authority: &str, server_name: ServerName<'_>) -> String {
-        let Some(host) = host::canonical(authority) else { return no_host::MALFORMED.to_owned() };
+    pub fn key<'a>(
+        &self,
+        port: u16,
+        authority: &'a str,
+        server_name: ServerName<'_>,
+    ) -> Cow<'a, str> {
+        let Some(host) = host::canonical(authority) else { return no_host::MALFORMED.into() };
         if !server_name.allows(&host) {
-            return no_host::MISDIRECTED.to_owned();
+            return no_host::MISDIRECTED.into();
         }
-        let Some(patterns) = self.ports.get(&port) else { return no_host::UNKNOWN.to_owned() };
-        if patterns.contains(host.as_str()) {
+        let Some(patterns) = self.ports.get(&port) else { return no_host::UNKNOWN.into() };
+        if patterns.contains(&*host) {
             return host;
         }
         if let Some(wildcard) =
             wildcards(&host).find(|wildcard| patterns.contains(wildcard.as_str()))
         {
-            return wildcard;
+            return wildcard.into();
         }
         let found = if patterns.contains(CATCH_ALL) { CATCH_ALL } else { no_host::UNKNOWN };
-        found.to_owned()
+        found.into()
     }
 }
 
@@ -101,7 +108,7 @@ mod tests {
     }
 
     fn key(port: u16, host: &str) -> String {
-        hosts().key(port, host, ServerName::NoTls)
+        hosts().key(port, host, ServerName::NoTls).into_owned()
     }
 
     #[test]
@@ -160,7 +167,7 @@ mod tests {
                         None if is_wildcard(&pattern) => "x.example".to_owned(),
                         None => pattern.clone(),
                     };
-                    let key = |host: &str| hosts.key(80, host, ServerName::NoTls);
+                    let key = |host: &str| hosts.key(80, host, ServerName::NoTls).into_owned();
                     assert_eq!(key(&host), pattern, "{host}");
                     assert_eq!(key(&format!("{}.:8080", host.to_uppercase())), pattern);
                     if let Some(name) = below_wildcard(&pattern) {

@@ -23,6 +23,7 @@ pub mod host;
 pub mod hosts;
 pub mod matrix;
 pub mod snapshot;
+mod space;
 mod start;
 pub mod state;
 mod upload;

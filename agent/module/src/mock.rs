@@ -7,6 +7,8 @@
     reason = "all for the same reason: pointers are those of living mocks, bytes those of the caller"
 )]
 
+pub(crate) mod allocations;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
@@ -134,14 +136,17 @@ extern "C" fn http_get_header(
     index: usize,
     count: *mut usize,
 ) -> bool {
+    let _own = allocations::envoys();
     unsafe { mock(stream).value(&text(name), out, index, count) }
 }
 
 extern "C" fn http_get_headers_size(stream: Pointer, map: u32) -> usize {
+    let _own = allocations::envoys();
     unsafe { mock(stream) }.headers(map).borrow().len()
 }
 
 extern "C" fn http_get_headers(stream: Pointer, map: u32, out: *mut Header) -> bool {
+    let _own = allocations::envoys();
     let mock = unsafe { mock(stream) };
     let headers = mock.headers(map).borrow();
     let all = headers.iter().flat_map(|(name, value)| [name.as_bytes(), value].concat());
@@ -159,12 +164,14 @@ extern "C" fn http_get_headers(stream: Pointer, map: u32, out: *mut Header) -> b
 }
 
 extern "C" fn http_add_header(stream: Pointer, map: u32, name: Buffer, value: Buffer) -> bool {
+    let _own = allocations::envoys();
     let (mock, name, value) = unsafe { (mock(stream), text(name), value.copied()) };
     mock.headers(map).borrow_mut().push((name, value));
     true
 }
 
 extern "C" fn http_set_header(stream: Pointer, map: u32, name: Buffer, value: Buffer) -> bool {
+    let _own = allocations::envoys();
     let (mock, name) = unsafe { (mock(stream), text(name)) };
     let value = (!value.is_null()).then(|| unsafe { value.copied() });
     set(mock.headers(map), &name, value);
@@ -207,21 +214,25 @@ extern "C" fn http_get_metadata_string(
     key: Buffer,
     out: *mut Buffer,
 ) -> bool {
+    let _own = allocations::envoys();
     let (mock, at) = unsafe { (mock(stream), (text(namespace), text(key))) };
     let found = mock.metadata.get(&at).filter(|_| source == abi::OF_ROUTE);
     found.inspect(|value| mock.lend(value.as_bytes(), out)).is_some()
 }
 
 extern "C" fn http_get_cluster_name(stream: Pointer, _out: *mut Buffer) -> bool {
+    let _own = allocations::envoys();
     unsafe { mock(stream) }.has_cluster
 }
 
 extern "C" fn http_filter_get_attribute_int(stream: Pointer, id: u32, out: *mut u64) -> bool {
+    let _own = allocations::envoys();
     let found = unsafe { mock(stream) }.attributes.get(&id);
     found.inspect(|value| unsafe { *out = **value }).is_some()
 }
 
 extern "C" fn http_filter_get_attribute_string(stream: Pointer, id: u32, out: *mut Buffer) -> bool {
+    let _own = allocations::envoys();
     let mock = unsafe { mock(stream) };
     let protocol = mock.protocol.filter(|_| id == abi::attribute::PROTOCOL);
     protocol.inspect(|protocol| mock.lend(protocol.as_bytes(), out)).is_some()
@@ -239,15 +250,18 @@ extern "C" fn early_get(
     index: usize,
     count: *mut usize,
 ) -> bool {
+    let _own = allocations::envoys();
     unsafe { mock(context).value(&text(name), out, index, count) }
 }
 
 extern "C" fn early_set(context: Pointer, name: Buffer, value: Buffer) -> bool {
+    let _own = allocations::envoys();
     set(&unsafe { mock(context) }.request, &unsafe { text(name) }, Some(unsafe { value.copied() }));
     true
 }
 
 extern "C" fn early_attribute(context: Pointer, id: u32, out: *mut Buffer) -> bool {
+    let _own = allocations::envoys();
     let mock = unsafe { mock(context) };
     let name = mock.server_name.as_ref().filter(|_| id == abi::attribute::SERVER_NAME);
     name.inspect(|name| mock.lend(name.as_bytes(), out)).is_some()

@@ -41,6 +41,12 @@ struct Arguments {
     /// The module; otherwise the one that was built beside this program.
     #[arg(long)]
     module: Option<PathBuf>,
+    /// Other libraries, each beside the module in its own Envoy: a former build, or less of a module.
+    #[arg(long, value_delimiter = ',')]
+    beside: Vec<PathBuf>,
+    /// Doors, besides these libraries: none, module, ext-authz, api-key-auth.
+    #[arg(long, value_delimiter = ',', default_value = "none,module,ext-authz,api-key-auth")]
+    doors: Vec<String>,
     /// Parts to run.
     #[arg(long, value_delimiter = ',', default_value = "calls,memory,revoke,rest")]
     parts: Vec<String>,
@@ -102,6 +108,19 @@ impl Arguments {
         self.parts.iter().any(|it| it == part)
     }
 
+    /// In the order of their turns.
+    fn doors(&self) -> Result<Vec<Door>> {
+        let door = |name: &String| match name.as_str() {
+            "none" => Ok(Door::None),
+            "module" => Ok(Door::Module),
+            "ext-authz" => Ok(Door::ExtAuthz),
+            "api-key-auth" => Ok(Door::ApiKeyAuth),
+            other => bail!("--doors: {other}"),
+        };
+        let beside = (1..).take(self.beside.len()).map(|number| Ok(Door::Beside(number)));
+        self.doors.iter().map(door).chain(beside).collect()
+    }
+
     /// Protocols, and whether through the upstream.
     fn ways(&self, first: bool) -> Result<Vec<(Protocol, bool)>> {
         let way = |name: &String| match name.as_str() {
@@ -122,6 +141,8 @@ async fn measure(arguments: &Arguments) -> Result<Vec<Figure>> {
     for (place, keys) in arguments.keys.iter().enumerate() {
         let plan = Plan {
             contents: arguments.contents(*keys),
+            doors: arguments.doors()?,
+            beside: arguments.beside.clone(),
             starts: arguments.starts.max(1),
             rounds: arguments.rounds,
             lasts: Duration::from_secs_f64(arguments.seconds),

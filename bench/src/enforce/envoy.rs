@@ -31,16 +31,32 @@ pub(super) struct Envoy {
 
 /// What all Envoys of a run have in common.
 pub(super) struct Common {
-    pub(super) library: PathBuf,
+    library: PathBuf,
+    /// Others in its place.
+    beside: Vec<PathBuf>,
     pub(super) identity: Identity,
     pub(super) upstream: std::net::SocketAddr,
 }
 
 impl Common {
-    pub(super) fn new(library: &Path) -> Result<Self> {
+    pub(super) fn new(library: &Path, beside: &[PathBuf]) -> Result<Self> {
         crate::install_crypto();
-        let library = library.canonicalize().with_context(|| library.display().to_string())?;
-        Ok(Self { library, identity: Identity::new()?, upstream: super::upstream::start()? })
+        let found = |path: &Path| path.canonicalize().with_context(|| path.display().to_string());
+        let library = found(library)?;
+        let beside = beside.iter().map(|path| found(path)).collect::<Result<_>>()?;
+        let (identity, upstream) = (Identity::new()?, super::upstream::start()?);
+        Ok(Self { library, beside, identity, upstream })
+    }
+
+    fn library(&self, door: Door) -> Result<&Path> {
+        match door {
+            Door::Beside(number) => {
+                let number = usize::from(number).checked_sub(1);
+                let library = number.and_then(|number| self.beside.get(number));
+                library.map(PathBuf::as_path).context("no such library")
+            }
+            _ => Ok(&self.library),
+        }
     }
 }
 
@@ -57,7 +73,7 @@ impl Envoy {
             Door::ExtAuthz => {
                 Some(Service::start(contents.engine()?, place, &place.join("agent.sock"))?)
             }
-            Door::Module => {
+            Door::Module | Door::Beside(_) => {
                 contents.write(&place.join("snapshot"))?;
                 None
             }
@@ -65,7 +81,7 @@ impl Envoy {
         };
         let (clear, tls) = (ports::free()?, ports::free()?);
         let places = listener::Places {
-            library: &common.library,
+            library: common.library(door)?,
             directory: place,
             upstream: common.upstream,
             clear,

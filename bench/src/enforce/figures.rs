@@ -33,7 +33,9 @@ fn of_setting(setting: &Setting, cells: &BTreeMap<(Setting, Door), Cell>) -> Vec
         Times(pairs.map(|(own, other)| of(own, other)).collect()).percentile(0.5)
     };
     let mut figures = Vec::new();
-    for door in Door::ALL {
+    let own = |(at, _): &&(Setting, Door)| at == setting;
+    let doors: Vec<Door> = cells.keys().filter(own).map(|(_, door)| *door).collect();
+    for door in doors.iter().copied() {
         let name = |what: &str| format!("{}: {}, {what}", setting.name(), door.name());
         figures.push(Figure::new(name("CPU"), median(door, |it| it.cpu), "us"));
         if door != Door::None {
@@ -45,11 +47,14 @@ fn of_setting(setting: &Setting, cells: &BTreeMap<(Setting, Door), Cell>) -> Vec
         let share = paired(door, Door::None, |own, none| own.rate / none.rate);
         figures.push(match door {
             Door::None => rate,
-            Door::Module => rate.beside(Door::None.name(), share).at_least(KEPT),
-            _ => rate.beside(Door::None.name(), share),
+            Door::Module => rate.beside(&Door::None.name(), share).at_least(KEPT),
+            _ => rate.beside(&Door::None.name(), share),
         });
         figures.push(Figure::new(name("p50"), median(door, |it| it.p50), "ms"));
         figures.push(Figure::new(name("p99"), median(door, |it| it.p99), "ms"));
+    }
+    if ![Door::Module, Door::ExtAuthz].iter().all(|door| doors.contains(door)) {
+        return figures;
     }
     let faster = paired(Door::Module, Door::ExtAuthz, |own, other| own.rate / other.rate);
     let name = format!("{}: calls by the module, by ext_authz", setting.name());

@@ -58,7 +58,7 @@ fn address(port: u16) -> Value {
 fn filters(door: Door, contents: &Contents, places: &Places<'_>) -> Vec<Value> {
     let door = match door {
         Door::None => None,
-        Door::Module => Some(module(places)),
+        Door::Module | Door::Beside(_) => Some(module(places)),
         Door::ExtAuthz => Some(ext_authz()),
         Door::ApiKeyAuth => Some(api_key_auth(contents)),
     };

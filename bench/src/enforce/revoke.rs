@@ -36,7 +36,7 @@ pub struct Revoked {
 
 /// Revokes so many keys, one after another.
 pub async fn revoke(library: &Path, contents: &Contents, times: usize) -> Result<Revoked> {
-    let common = Common::new(library)?;
+    let common = Common::new(library, &[])?;
     let envoy = Envoy::start(&common, Door::Module, contents, WORKERS).await?;
     let socket = envoy.path("feed.sock");
     let mut feed = spawn_blocking(move || Feed::accept(&socket)).await??;

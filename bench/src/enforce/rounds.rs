@@ -1,7 +1,7 @@
 //! Rounds: each door in turn, so that whatever else the machine does meets all of them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -47,6 +47,10 @@ pub type Cell = Vec<Round>;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub contents: Contents,
+    /// In the order of their turns.
+    pub doors: Vec<Door>,
+    /// The libraries of [`Door::Beside`].
+    pub beside: Vec<PathBuf>,
     /// How often the Envoys are started: where a process has its memory makes more of a difference
     /// than any code.
     pub starts: usize,
@@ -64,7 +68,7 @@ pub async fn run(
     plan: &Plan,
     say: impl Fn(&str),
 ) -> Result<BTreeMap<(Setting, Door), Cell>> {
-    let common = Common::new(library)?;
+    let common = Common::new(library, &plan.beside)?;
     let mut cells = BTreeMap::new();
     for start in 1..=plan.starts {
         once(&common, plan, &mut cells).await?;
@@ -80,8 +84,8 @@ async fn once(
     cells: &mut BTreeMap<(Setting, Door), Cell>,
 ) -> Result<()> {
     let mut envoys = Vec::new();
-    for door in Door::ALL {
-        envoys.push((door, Envoy::start(common, door, &plan.contents, 1).await?));
+    for door in &plan.doors {
+        envoys.push((*door, Envoy::start(common, *door, &plan.contents, 1).await?));
     }
     for (protocol, upstream) in &plan.ways {
         let setting =
@@ -146,7 +150,7 @@ pub struct Memory {
 
 /// Starts one Envoy with these keys, and one with a single key.
 pub async fn memory(library: &Path, contents: &Contents) -> Result<Memory> {
-    let common = Common::new(library)?;
+    let common = Common::new(library, &[])?;
     let one = Contents { keys: 1, ..*contents };
     let few = Envoy::start(&common, Door::Module, &one, 1).await?.memory()?;
     let envoy = Envoy::start(&common, Door::Module, contents, 1).await?;

@@ -48,7 +48,7 @@ pub struct Soaked {
 
 /// Runs it.
 pub async fn soak(library: &Path, plan: &Soak, say: impl Fn(&str)) -> Result<Soaked> {
-    let common = Common::new(library)?;
+    let common = Common::new(library, &[])?;
     let envoy = Envoy::start(&common, Door::Module, &plan.contents, WORKERS).await?;
     let socket = envoy.path("feed.sock");
     let feed = spawn_blocking(move || Feed::accept(&socket)).await??;

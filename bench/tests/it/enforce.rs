@@ -16,6 +16,8 @@ async fn every_door_answers_in_every_way() -> Result<()> {
     let _turn = side_by_side().await;
     let plan = Plan {
         contents: CONTENTS,
+        doors: Door::ALL.into_iter().chain([Door::Beside(1)]).collect(),
+        beside: vec![program("libimp_module.so")?],
         starts: 1,
         rounds: 1,
         lasts: Duration::from_millis(200),
@@ -28,7 +30,7 @@ async fn every_door_answers_in_every_way() -> Result<()> {
         ],
     };
     let cells = enforce::run(&program("libimp_module.so")?, &plan, |_| {}).await?;
-    assert_eq!(cells.len(), plan.ways.len() * Door::ALL.len());
+    assert_eq!(cells.len(), plan.ways.len() * plan.doors.len());
     let rounds = cells.values().flatten();
     assert!(rounds.clone().all(|round| round.rate > 10.0), "{cells:?}");
     assert_eq!(rounds.count(), cells.len(), "the first turn is not measured");

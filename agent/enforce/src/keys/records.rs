@@ -15,8 +15,9 @@ use super::{Credential, Hash};
 use crate::id::Id;
 use list::Records;
 
-/// A power of two.
-const SHARDS: usize = 1024;
+/// A power of two. More of them hold up fewer callers, but each is memory that every call waits for
+/// while a gateway has few keys.
+const SHARDS: usize = 256;
 
 /// Keys by hash and by id.
 #[derive(Debug)]

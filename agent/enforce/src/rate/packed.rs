@@ -14,12 +14,13 @@ const BITS: u32 = 10;
 const REST: u32 = 5;
 
 /// Two zeros if no call counts.
-pub(super) fn pack(ring: Option<&Ring>) -> Pair {
+pub(super) fn pack(ring: Option<&mut Ring>) -> Pair {
     let Some(ring) = ring.filter(|ring| ring.used() > 0) else { return [0, 0] };
     let (latest, eighths) = ring.eighths();
     let latest = latest.div_euclid(MILLISECOND) + i64::from(latest % MILLISECOND != 0);
     let time = u128::try_from(latest).unwrap_or(0) << (8 * BITS);
-    let packed = eighths.iter().rev().fold(0, |sum, calls| (sum << BITS) | u128::from(up(*calls)));
+    let packed =
+        eighths.iter().rev().fold(0, |sum, calls| (sum << BITS) | u128::from(up((*calls).into())));
     let both = time | packed;
     [(both >> 64) as u64, both as u64]
 }
@@ -41,12 +42,12 @@ pub(super) fn unpack([high, low]: Pair, span: Span) -> Option<Ring> {
 /// Rounds up to ten bits: exact below 64, above by a 32nd at most.
 fn up(calls: u64) -> u64 {
     let calls = calls.min(u64::from(u32::MAX));
-    let mut exponent = 0;
-    let mut rest = calls;
-    while rest >= 2 << REST {
-        exponent += 1;
-        rest = (calls >> exponent) + u64::from(calls & ((1 << exponent) - 1) != 0);
-    }
+    let exponent = u64::from((u64::BITS - calls.leading_zeros()).saturating_sub(REST + 1));
+    let (exponent, rest) = match calls.div_ceil(1 << exponent) {
+        // Rounded up to one digit more.
+        rest if rest == 2 << REST => (exponent + 1, 1 << REST),
+        rest => (exponent, rest),
+    };
     if rest < 1 << REST { rest } else { ((exponent + 1) << REST) | (rest - (1 << REST)) }
 }
 

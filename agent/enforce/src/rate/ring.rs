@@ -79,14 +79,24 @@ pub(super) struct Ring {
     /// The latest time seen. Time never goes back here.
     latest: i64,
     used: u64,
+    sums: Sums,
     slots: [Slot; SLOTS],
+}
+
+/// The calls of each eighth of the slots, the newest first.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    /// False from when a slot begins or ends until they are summed up again.
+    are_right: bool,
+    eighths: [u32; 8],
 }
 
 impl Ring {
     pub(super) fn new(span: Span, now: i64) -> Self {
         let newest = span.number(now);
         let slots = [Slot::default(); SLOTS];
-        Self { span, newest, oldest: newest, latest: now, used: 0, slots }
+        let sums = Sums::default();
+        Self { span, newest, oldest: newest, latest: now, used: 0, sums, slots }
     }
 
     /// The number of calls that count.
@@ -97,6 +107,7 @@ impl Ring {
     /// Advances to this time and returns the ring's time. If the clock was set back the calls move
     /// with it: they count for as long as they would have.
     pub(super) fn turn_to(&mut self, now: i64) -> i64 {
+        let before = (self.oldest, self.newest);
         if now.saturating_add(LATE) < self.latest {
             self.put_back(now);
         }
@@ -110,6 +121,7 @@ impl Ring {
         if self.used == 0 {
             self.oldest = self.newest;
         }
+        self.sums.are_right &= before == (self.oldest, self.newest);
         self.latest
     }
 
@@ -120,6 +132,7 @@ impl Ring {
         self.oldest += by;
         self.newest = newest;
         self.latest = now;
+        self.sums.are_right = false;
     }
 
     /// Counts a call at the time that [`Ring::turn_to`] returned. `None` if the slot is full.
@@ -131,6 +144,9 @@ impl Ring {
         slot.calls = slot.calls.checked_add(1)?;
         slot.last = slot.last.max(last);
         self.used += 1;
+        // The newest slot is in the first eighth.
+        let [first, ..] = &mut self.sums.eighths;
+        *first = first.saturating_add(1);
         Some(Taken(number))
     }
 
@@ -139,6 +155,7 @@ impl Ring {
         if self.calls(number) > 0 {
             self.slot(number).calls -= 1;
             self.used = self.used.saturating_sub(1);
+            self.sums.are_right = false;
         }
     }
 
@@ -177,16 +194,23 @@ impl Ring {
     }
 
     /// The time of the latest call, and the calls of each eighth of the slots, the newest first.
-    pub(super) fn eighths(&self) -> (i64, [u64; 8]) {
-        let mut eighths = [0; 8];
-        // Not all slots: with each call its rate is stored.
+    /// With each call its rate is stored, so sums are kept while no slot begins or ends.
+    pub(super) fn eighths(&mut self) -> (i64, [u32; 8]) {
+        if !self.sums.are_right {
+            self.sums = Sums { are_right: true, eighths: self.summed() };
+        }
+        (self.latest, self.sums.eighths)
+    }
+
+    fn summed(&self) -> [u32; 8] {
+        let mut eighths = [0_u32; 8];
         for number in self.oldest..=self.newest {
             let eighth = usize::try_from((self.newest - number) / EIGHTH).ok();
             if let Some(sum) = eighth.and_then(|eighth| eighths.get_mut(eighth)) {
-                *sum += u64::from(self.calls(number));
+                *sum = sum.saturating_add(self.calls(number));
             }
         }
-        (self.latest, eighths)
+        eighths
     }
 
     /// A ring with the calls of each eighth, placed at its last moment.

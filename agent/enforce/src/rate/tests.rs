@@ -42,7 +42,7 @@ fn who_calls_evenly_gets_all_of_it() {
 #[test]
 fn what_is_given_back_can_be_taken_again() {
     let (count, rate) = (Count::default(), Rate::new(1, 60));
-    let taken = count.take(rate, START).unwrap();
+    let (taken, _) = count.take(rate, START).unwrap();
     count.give_back(taken);
     count.give_back(taken);
     assert!(count.is_idle(START));
@@ -111,7 +111,7 @@ fn an_idle_rate_holds_nothing() {
 
 /// Restarts with only the stored numbers.
 fn restarted(count: &Count, window: u64) -> Count {
-    let pair = packed::pack(count.ring().as_deref());
+    let pair = packed::pack(count.ring().as_deref_mut());
     Count::kept((Kept::default(), pair), window)
 }
 
@@ -141,7 +141,10 @@ proptest! {
             let took = count.take(rate, now);
             prop_assert_eq!(took.is_ok(), look.remaining > 0);
             match took {
-                Ok(_) => passed.push(now),
+                Ok((_, after)) => {
+                    prop_assert_eq!(after, count.look(rate, now));
+                    passed.push(now);
+                }
                 Err(standing) => {
                     prop_assert!(standing.more_in > 0);
                     let waiting = restarted(&count, window);

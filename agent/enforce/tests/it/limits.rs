@@ -7,9 +7,8 @@ use pb::limit::{OnExceed, Scope, Window};
 fn a_rate_tells_how_much_is_left_and_when_to_come_back() {
     let engine = with_limits(vec![limit("rate_limit", 5, Window::Rolling)]);
     let first = decide(&engine, &call(Some(KEY), start())).unwrap();
-    let headers = &first.response_headers;
-    assert_eq!(header(headers, "ratelimit-policy"), Some(r#""rate_limit";q=5;w=60"#));
-    assert_eq!(header(headers, "ratelimit"), Some(r#""rate_limit";r=4;t=60"#));
+    assert_eq!(admitted(&first, "ratelimit-policy"), Some(r#""rate_limit";q=5;w=60"#));
+    assert_eq!(admitted(&first, "ratelimit"), Some(r#""rate_limit";r=4;t=60"#));
     for _ in 0..4 {
         assert!(passes(&engine, start()));
     }
@@ -98,7 +97,7 @@ fn a_refused_call_uses_up_nothing() {
         assert!(!passes(&engine, start()));
     }
     let second = decide(&engine, &call(Some(KEY), after(60))).unwrap();
-    let left = header(&second.response_headers, "ratelimit").unwrap();
+    let left = admitted(&second, "ratelimit").unwrap();
     assert!(left.starts_with(r#""quota";r=98;"#), "{left}");
 }
 

@@ -132,3 +132,9 @@ fn passes(engine: &Engine, now: DateTime<Utc>) -> bool {
 fn header<'a>(headers: &'a [(&'static str, String)], name: &str) -> Option<&'a str> {
     headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
 }
+
+/// The same of a call that passes.
+fn admitted<'a>(admission: &'a Admission, name: &str) -> Option<&'a str> {
+    let found = admission.response_headers.iter().find(|(key, _)| *key == name);
+    found.map(|(_, value)| value.as_str())
+}

@@ -155,8 +155,8 @@ fn windows_of_different_zones_are_counted_apart() {
     let limits = both.each_ref().map(|zone| quota(9, Window::CalendarMonth, zone)).to_vec();
     let time_zones = both.to_vec();
     entitle(&engine, &pb::Entitlement { limits, time_zones, ..entitlement() });
-    let admitted = decide(&engine, &call(Some(KEY), start())).unwrap();
-    let left = header(&admitted.response_headers, "ratelimit").unwrap().to_owned();
+    let passed = decide(&engine, &call(Some(KEY), start())).unwrap();
+    let left = admitted(&passed, "ratelimit").unwrap().to_owned();
     assert_eq!(left, r#""quota";r=8;t=558000, "quota";r=8;t=554400"#);
 }
 

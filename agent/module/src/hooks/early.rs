@@ -11,6 +11,7 @@ use crate::envoy::{self, Early};
 use crate::faults::{self, guard};
 use crate::host::{no_host, without_dot};
 use crate::hosts::ServerName;
+use crate::space::Space;
 use crate::state::State;
 use crate::{config, start};
 
@@ -27,7 +28,9 @@ impl ScopeKey {
         #[cfg(test)]
         self.state.may_fail();
         // What judged the call before has refused it with a key that no scope has.
-        let judged = early.header(SCOPE_HOST);
+        let mut space = Space::new();
+        let mut free = space.free();
+        let judged = early.header(SCOPE_HOST, &mut free);
         let is_refused = |key: &str| key.starts_with('!') && key != no_host::MISDIRECTED;
         if judged.as_deref().is_some_and(is_refused) {
             return;
@@ -37,10 +40,10 @@ impl ScopeKey {
             None => ServerName::NoTls,
             Some(name) => ServerName::Tls(name.as_deref()),
         };
-        let authority = early.header(":authority").unwrap_or_default();
+        let authority = early.header(":authority", &mut free).unwrap_or_default();
         let key = match self.state.is_loaded() {
             true => self.state.hosts.key(self.config.port, &authority, name),
-            false => no_host::NOT_LOADED.to_owned(),
+            false => no_host::NOT_LOADED.into(),
         };
         early.set_header(SCOPE_HOST, &key);
         // Envoy leaves the dot to the module: it would take one of two.

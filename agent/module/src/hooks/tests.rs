@@ -1,5 +1,6 @@
 //! The hooks, called as Envoy calls them.
 
+mod allocations;
 mod sequences;
 mod signatures;
 mod uploads;

@@ -67,7 +67,7 @@ fn passes(applier: &Applier, key: &str) -> bool {
 }
 
 fn key_of(applier: &Applier, host: &str) -> String {
-    applier.state().hosts.key(80, host, ServerName::NoTls)
+    applier.state().hosts.key(80, host, ServerName::NoTls).into_owned()
 }
 
 #[test]
