@@ -10,6 +10,7 @@ mod certificate;
 mod driver;
 mod kept;
 mod plan;
+mod rules;
 mod seen;
 mod trouble;
 

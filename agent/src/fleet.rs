@@ -46,7 +46,7 @@ pub use door::{Choice, Doors, Why};
 pub use drifts::Drift;
 pub use gateway_api::GatewayApiOrder;
 use gateway_resources::GatewayResources;
-pub use leads::{Led, NotLed, Wanted};
+pub use leads::{ChangedHost, Led, NotLed, Stands, Wanted};
 use observer::{EnvoyEvent, EnvoyObserver, Refusers};
 pub use restore::{Restored, Whole};
 

@@ -12,10 +12,11 @@ use tokio::time::Instant;
 use super::certificate;
 use super::driver::Driver;
 use super::plan::{Plan, Undedicated, is_applied};
+use super::rules::Rules;
 use super::seen::{Gateway, Mode, Name, Policy};
 use super::trouble::Trouble;
 use crate::backoff::Backoff;
-use crate::fleet::{Led, NotLed, Wanted};
+use crate::fleet::{ChangedHost, Led, NotLed, Stands, Wanted};
 
 /// How often certificate and bootstrap are looked at.
 const LOOK: Duration = Duration::from_secs(600);
@@ -43,6 +44,15 @@ fn why_shared(gateway: &Gateway, plan: &Plan) -> Option<String> {
     }
 }
 
+/// What was made of all hosts, for those that come and go after that.
+#[derive(Debug)]
+struct Settled {
+    /// What the API server had told by then.
+    seen: u64,
+    rules: Rules,
+    is_applied: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Attached {
     /// The gateway of ours, once something was written for it.
@@ -58,6 +68,8 @@ pub(super) struct Attached {
     /// What makes another generation of the same policy.
     priority: u8,
     led: Led,
+    /// `None` while all hosts must be looked at.
+    settled: Option<Settled>,
     /// What was last said about it.
     said: Option<String>,
     /// What was last said of its mode.
@@ -71,7 +83,7 @@ pub(super) struct Attached {
 impl Default for Attached {
     fn default() -> Self {
         let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
-        let (ours, prepared, written, led, said, said_of_mode) = Default::default();
+        let (ours, prepared, written, led, settled, said, said_of_mode) = Default::default();
         let (written_at, retry_at, needs_news) = (Instant::now(), None, false);
         let silence = Backoff::new(Duration::from_secs(5), Duration::from_secs(60));
         let (again_at, priority) = (None, 0);
@@ -84,6 +96,7 @@ impl Default for Attached {
             silence,
             priority,
             led,
+            settled,
             said,
             said_of_mode,
             backoff,
@@ -155,8 +168,40 @@ impl Attached {
         }
     }
 
+    /// Takes the hosts that have come or gone, if nothing else has changed and nothing is to be written for them: their
+    /// cost does not grow with the others. Returns whether that was all.
+    fn follow(&mut self, driver: &mut Driver, name: &Name) -> bool {
+        let (Some(ours), Some(settled)) = (&self.ours, &self.settled) else { return false };
+        let is_quiet = self.retry_at().is_none_or(|at| at > Instant::now());
+        if !is_quiet || settled.seen != driver.seen.revision(name) {
+            return false;
+        }
+        let Some(changed) = driver.fleet.changed_hosts(ours) else { return false };
+        let stands = |of: &ChangedHost| match settled.rules.stands(of)? {
+            // A policy is under way: with the next one that is applied.
+            Stands::Leads if !settled.is_applied => Some((of.host.clone(), Stands::Nowhere)),
+            Stands::Leads => Some((of.host.clone(), Stands::Leads)),
+            Stands::Nowhere => Some((of.host.clone(), Stands::Nowhere)),
+            // It is said which route has it.
+            Stands::Refused(_) => None,
+        };
+        let stands: Option<Vec<_>> = changed.iter().map(stands).collect();
+        let Some(mut stands) = stands else { return false };
+        stands.retain(|(host, now)| self.led.stands(host) != *now);
+        if !stands.is_empty() {
+            stands.iter().for_each(|(host, now)| self.led.put(host, *now));
+            driver.kept.change(ours, &stands);
+            driver.fleet.lead(ours, &stands);
+        }
+        true
+    }
+
     /// Brings the Gateway to what it should have.
     pub(super) async fn settle(&mut self, driver: &mut Driver, name: &Name) -> Result<(), Trouble> {
+        if self.follow(driver, name) {
+            return Ok(());
+        }
+        self.settled = None;
         let Some(gateway) = driver.seen.gateways.get(name).cloned() else { return Ok(()) };
         let ours = uuid::Uuid::try_parse(&gateway.ours);
         let ours = ours.map_err(|_| Trouble::Label(gateway.ours.clone()))?.hyphenated().to_string();
@@ -224,6 +269,7 @@ impl Attached {
         wanted: &Wanted,
     ) -> Result<(), Trouble> {
         let name = (of.namespace.clone(), of.name.clone());
+        let seen = driver.seen.revision(&name);
         let plan = Plan::of(&name, gateway, wanted, &driver.seen);
         self.say_refused(driver, &name, &plan);
         self.say_mode(&name, gateway, &plan);
@@ -260,12 +306,14 @@ impl Attached {
         }
         let generation = self.written.as_ref().map_or(0, |(_, generation)| *generation);
         let known = driver.seen.policies.get(&own).cloned();
-        let led = plan.led(&self.led.hosts, is_applied(known.as_ref(), generation));
-        self.tell(driver, of, led);
+        let is_applied = is_applied(known.as_ref(), generation);
+        self.tell(driver, of, plan.led(&self.led.hosts, is_applied));
         if gateway.parameters.as_deref() != Some(&*of.object_name()) {
             return Err(Trouble::Parameters(of.object_name()));
         }
-        refusal(known.as_ref(), generation, of)
+        refusal(known.as_ref(), generation, of)?;
+        self.settled = Some(Settled { seen, rules: plan.rules, is_applied });
+        Ok(())
     }
 
     fn say_mode(&mut self, (namespace, name): &Name, gateway: &Gateway, plan: &Plan) {
@@ -368,6 +416,18 @@ fn is_ours(key: &Key, found: Option<&Value>) -> Result<(), Trouble> {
     match found {
         Some(object) if label(object).is_none() => Err(Trouble::Foreign(key.to_string())),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+impl Attached {
+    /// One whose certificate and bootstrap are there.
+    pub(super) fn prepared(ours: &str) -> Self {
+        Self { ours: Some(ours.to_owned()), prepared: Some(Instant::now()), ..Self::default() }
+    }
+
+    pub(super) fn led(&self) -> &Led {
+        &self.led
     }
 }
 

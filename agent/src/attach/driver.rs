@@ -39,17 +39,9 @@ pub(super) async fn run(
 ) {
     let kept = Kept::open(&attaching.state_dir);
     for (gateway, hosts) in kept.gateways() {
-        fleet.set_led(gateway, Some(Led { hosts, ..Led::default() }));
+        fleet.set_led(gateway, Some(Led { hosts: hosts.clone(), ..Led::default() }));
     }
-    let mut driver = Driver {
-        kept,
-        seen: Seen::default(),
-        attached: BTreeMap::new(),
-        faults: BTreeMap::new(),
-        cluster,
-        attaching,
-        fleet,
-    };
+    let mut driver = Driver::new(cluster, attaching, fleet, kept);
     tokio::select! {
         () = cancel.cancelled() => {}
         () = driver.run() => {}
@@ -68,6 +60,18 @@ pub(super) struct Driver {
 }
 
 impl Driver {
+    fn new(cluster: Cluster, attaching: Attaching, fleet: Fleet, kept: Kept) -> Self {
+        Self {
+            cluster,
+            attaching,
+            fleet,
+            kept,
+            seen: Seen::default(),
+            attached: BTreeMap::new(),
+            faults: BTreeMap::new(),
+        }
+    }
+
     async fn run(&mut self) {
         let mut queue = self.watch();
         let mut news = self.fleet.host_news();
@@ -204,3 +208,6 @@ impl Driver {
         first.is_none_or(|(first, _)| first == name)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use imp_translate::envoy_gateway::{
     Dedicated, Led as LedTable, MAX_HOST_BYTES, Protocol, admits, dedicated, lead,
 };
 
+use super::rules::Rules;
 use super::seen::{Gateway, Mode, Name, Policy, Route, Seen};
 use crate::fleet::{Led, NotLed, Wanted};
 
@@ -21,6 +22,8 @@ pub(super) struct Plan {
     /// The hosts of publishes that the tables lead to us.
     hosts: BTreeSet<Arc<str>>,
     pub(super) refused: BTreeMap<Arc<str>, NotLed>,
+    /// What tells where a single host stands.
+    pub(super) rules: Rules,
 }
 
 /// Why a Gateway cannot be dedicated to us.
@@ -93,9 +96,9 @@ impl Plan {
             table.hosts = BTreeSet::from(["*".to_owned()]);
         }
         let (led, not): (Vec<_>, Vec<_>) =
-            all(wanted).partition(|at| admits(listeners, &wanted.gateway, *at));
-        let hosts: BTreeSet<_> = led.into_iter().map(|(_, host)| Arc::from(host)).collect();
-        let refused = not.into_iter().map(|(_, host)| Arc::from(host));
+            all(wanted).partition(|(port, host)| admits(listeners, &wanted.gateway, (*port, host)));
+        let hosts: BTreeSet<_> = led.into_iter().map(|(_, host)| host.clone()).collect();
+        let refused = not.into_iter().map(|(_, host)| host.clone());
         let refused = refused.filter(|host| !hosts.contains(host));
         Self {
             tables,
@@ -103,6 +106,7 @@ impl Plan {
             undedicated: None,
             refused: refused.map(|host| (host, NotLed::NotAdmitted)).collect(),
             hosts,
+            rules: Rules::dedicated(listeners, &wanted.gateway),
         }
     }
 
@@ -115,28 +119,28 @@ impl Plan {
                 domains.add(listener.port, host);
             }
         }
+        let patterns = domains.by_port.clone();
         for (port, host) in all(wanted) {
-            let why = match taken.contains(host) {
+            let why = match taken.contains(&**host) {
                 true => Some(NotLed::Taken),
                 false => (!domains.add(port, host)).then_some(NotLed::TooMany),
             };
-            refused.extend(why.map(|why| (Arc::from(host), why)));
+            refused.extend(why.map(|why| (host.clone(), why)));
         }
         let own = (&*name.0, &*name.1);
         let hosts = &domains.by_port;
         let tables = lead(own, &gateway.listeners, &wanted.gateway, hosts, &wanted.upgrades);
-        let leads = |(port, host): &(u16, &str)| {
+        let leads = |(port, host): &(u16, &Arc<str>)| {
             let mut of_port = tables.iter().filter(|table| table.port == *port);
             of_port.any(|table| covered(&table.hosts, host))
         };
-        let led: BTreeSet<Arc<str>> =
-            all(wanted).filter(leads).map(|(_, host)| Arc::from(host)).collect();
-        let hosts: BTreeSet<_> =
-            led.into_iter().filter(|host| !refused.contains_key(host)).collect();
+        let led = all(wanted).filter(leads).map(|(_, host)| host);
+        let hosts: BTreeSet<_> = led.filter(|host| !refused.contains_key(*host)).cloned().collect();
         for host in all(wanted).map(|(_, host)| host).filter(|host| !hosts.contains(*host)) {
-            refused.entry(Arc::from(host)).or_insert(NotLed::NotAdmitted);
+            refused.entry(host.clone()).or_insert(NotLed::NotAdmitted);
         }
-        Self { tables, hosts, refused, ..Self::default() }
+        let rules = Rules::shared(&taken, patterns, &tables);
+        Self { tables, hosts, refused, rules, ..Self::default() }
     }
 
     /// What leads by now: what led before and still should, and all of it when Envoy Gateway has applied the policy.
@@ -151,12 +155,14 @@ impl Plan {
 }
 
 /// Hosts of publishes, with their ports.
-fn all(wanted: &Wanted) -> impl Iterator<Item = (u16, &str)> {
-    wanted.hosts.iter().flat_map(|(port, hosts)| hosts.iter().map(|host| (*port, host.as_str())))
+fn all(wanted: &Wanted) -> impl Iterator<Item = (u16, &Arc<str>)> {
+    wanted.hosts.iter().flat_map(|(port, hosts)| hosts.iter().map(|host| (*port, host)))
 }
 
 /// Whether calls to `host` match one of these, which may be wildcards.
-fn covered(domains: &BTreeSet<String>, host: &str) -> bool {
+pub(super) fn covered(domains: &BTreeSet<String>, host: &str) -> bool {
+    #[cfg(test)]
+    tests::COVERED.with(|count| count.set(count.get() + 1));
     let wildcard = |(at, _)| {
         let (_, below) = host.split_at(at);
         domains.contains(&format!("*{below}"))
@@ -171,13 +177,20 @@ pub(super) fn is_applied(policy: Option<&Policy>, generation: i64) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::cell::Cell;
+
     use imp_kube::Change;
     use imp_translate::envoy_gateway::Listener;
     use imp_translate::ir;
     use serde_json::json;
 
     use super::*;
+
+    thread_local! {
+        /// How often a host was looked at.
+        pub(in crate::attach) static COVERED: Cell<usize> = const { Cell::new(0) };
+    }
 
     fn name() -> Name {
         ("edge".to_owned(), "gw".to_owned())
@@ -206,7 +219,7 @@ mod tests {
             edge: ir::Edge::default(),
             class: "envoy-gateway".to_owned(),
         };
-        let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let hosts = hosts.iter().map(|host| Arc::from(*host)).collect();
         let upgrades = BTreeSet::from(["websocket".to_owned()]);
         Wanted { gateway, hosts: BTreeMap::from([(8080, hosts)]), upgrades }
     }

@@ -79,6 +79,10 @@ pub(super) struct Seen {
     listed: BTreeMap<&'static str, BTreeSet<Name>>,
     /// The kinds whose first list has ended.
     complete: BTreeSet<&'static str>,
+    /// Grows with each change that may matter to a Gateway.
+    revisions: BTreeMap<Name, u64>,
+    /// The same for all Gateways.
+    revision: u64,
 }
 
 /// Kind, namespace, name.
@@ -93,6 +97,15 @@ impl Seen {
     /// A kind that this cluster does not have: nothing of it is there.
     pub(super) fn has_none(&mut self, kind: &'static str) {
         self.complete.insert(kind);
+    }
+
+    /// Another one, if something that matters to a Gateway has changed. What others say of their routes does not.
+    pub(super) fn revision(&self, gateway: &Name) -> u64 {
+        self.revision + self.revisions.get(gateway).copied().unwrap_or_default()
+    }
+
+    fn changed(&mut self, gateway: Name) {
+        *self.revisions.entry(gateway).or_default() += 1;
     }
 
     /// Takes a change. `scope` tells lists of different namespaces apart.
@@ -112,6 +125,7 @@ impl Seen {
                 let gone = |name: &Name| {
                     namespace.is_none_or(|own| own == name.0) && !listed.contains(name)
                 };
+                let before = self.gateways.len() + self.policies.len() + self.routes.len();
                 match kind {
                     "Gateway" => self.gateways.retain(|name, _| !gone(name)),
                     "EnvoyPatchPolicy" => self.policies.retain(|name, _| !gone(name)),
@@ -119,7 +133,10 @@ impl Seen {
                         *of != kind || !gone(&(ns.clone(), name.clone()))
                     }),
                 }
-                self.complete.insert(kind);
+                let after = self.gateways.len() + self.policies.len() + self.routes.len();
+                if self.complete.insert(kind) || after < before {
+                    self.revision += 1;
+                }
             }
             Change::Applied(object) => self.put(kind, object),
             Change::Deleted(object) => {
@@ -129,6 +146,7 @@ impl Seen {
                     "EnvoyPatchPolicy" => drop(self.policies.remove(&name)),
                     _ => drop(self.routes.remove(&(kind, name.0, name.1))),
                 }
+                self.revision += 1;
             }
         }
     }
@@ -136,14 +154,33 @@ impl Seen {
     fn put(&mut self, kind: &'static str, object: &Value) {
         let Some(name) = name(object) else { return };
         match kind {
-            "Gateway" => match gateway(object) {
-                Some(gateway) => drop(self.gateways.insert(name, gateway)),
-                None => drop(self.gateways.remove(&name)),
-            },
-            "EnvoyPatchPolicy" => drop(self.policies.insert(name, policy(object))),
+            // Which of several Gateways has a gateway of ours is decided among all of them.
+            "Gateway" => {
+                let now = gateway(object);
+                if self.gateways.get(&name) != now.as_ref() {
+                    self.revision += 1;
+                }
+                match now {
+                    Some(gateway) => drop(self.gateways.insert(name, gateway)),
+                    None => drop(self.gateways.remove(&name)),
+                }
+            }
+            "EnvoyPatchPolicy" => {
+                let now = policy(object);
+                let of = name.1.strip_prefix("imp-").map(|of| (name.0.clone(), of.to_owned()));
+                let is_news = self.policies.get(&name) != Some(&now);
+                of.filter(|_| is_news).into_iter().for_each(|gateway| self.changed(gateway));
+                self.policies.insert(name, now);
+            }
             _ => {
-                let held = held(object, &name.0);
-                self.routes.insert((kind, name.0, name.1), held);
+                let now = held(object, &name.0);
+                let route = (kind, name.0, name.1);
+                let before = self.routes.remove(&route).unwrap_or_default();
+                let of = |gateway: &&Name| before.get(*gateway) != now.get(*gateway);
+                let both = before.keys().chain(now.keys());
+                let changed: Vec<Name> = both.filter(of).cloned().collect();
+                changed.into_iter().for_each(|gateway| self.changed(gateway));
+                self.routes.insert(route, now);
             }
         }
     }

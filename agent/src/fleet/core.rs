@@ -165,7 +165,7 @@ impl Core {
                 self.gateways.insert(id.clone());
                 self.refused_gateways.taken(&id);
                 self.place_gateway(gateway);
-                self.leads.gateway_changed();
+                self.leads.gateway_changed(&id);
                 if !self.restoring {
                     self.stale.extend(self.assembly.publishes_on(&id));
                 }
@@ -244,7 +244,7 @@ impl Core {
                 self.stage(delta);
                 self.forget_path(id);
                 self.by_gateway_api.forget_gateway(id);
-                self.leads.gateway_changed();
+                self.leads.gateway_changed(id);
             }
             ResourceType::Publish => {
                 let delta = self.assembly.remove_publish(id);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use imp_proto::agent as pb;
 use imp_translate::assembly::Host;
+use imp_translate::xds::SCOPE;
 use imp_translate::xds::names::Place;
 use imp_translate::{Delta, ir};
 use tokio::sync::watch;
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use super::Fleet;
 use super::acknowledgements::Key;
 use super::core::Core;
+use super::tracker::TargetId;
 
 /// In place of a type URL: a host that leads to us.
 pub(super) const LEAD: &str = "imp/host";
@@ -40,12 +42,49 @@ pub struct Led {
     pub refused: BTreeMap<Arc<str>, NotLed>,
 }
 
+impl Led {
+    pub fn stands(&self, host: &str) -> Stands {
+        match self.refused.get(host) {
+            Some(why) => Stands::Refused(*why),
+            None if self.hosts.contains(host) => Stands::Leads,
+            None => Stands::Nowhere,
+        }
+    }
+
+    pub fn put(&mut self, host: &Arc<str>, stands: Stands) {
+        self.hosts.remove(host);
+        self.refused.remove(host);
+        match stands {
+            Stands::Leads => drop(self.hosts.insert(host.clone())),
+            Stands::Refused(why) => drop(self.refused.insert(host.clone(), why)),
+            Stands::Nowhere => {}
+        }
+    }
+}
+
+/// Where a host stands at an attached gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stands {
+    Leads,
+    Refused(NotLed),
+    /// It does not lead there yet, or no more.
+    Nowhere,
+}
+
+/// A host that came or went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedHost {
+    pub host: Arc<str>,
+    /// The ports where it came or went, and those where it is: whether it is there now.
+    pub ports: BTreeMap<u16, bool>,
+}
+
 /// A gateway that is to be attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub gateway: ir::Gateway,
     /// By port.
-    pub hosts: BTreeMap<u16, BTreeSet<String>>,
+    pub hosts: BTreeMap<u16, BTreeSet<Arc<str>>>,
     /// The protocols that calls of its publishes may upgrade to.
     pub upgrades: BTreeSet<String>,
 }
@@ -56,6 +95,9 @@ const USUAL_UPGRADE: &str = "websocket";
 /// No gateway has more protocols in those tables.
 const MAX_UPGRADES: usize = 100;
 
+/// With more changed hosts all of them are looked at.
+const MAX_CHANGED: usize = 256;
+
 #[derive(Debug)]
 pub(super) struct Leads {
     by_place: BTreeMap<Place, Arc<str>>,
@@ -63,13 +105,15 @@ pub(super) struct Leads {
     led: HashMap<String, Led>,
     /// By publish, with its gateway: those besides the usual one.
     upgrades: BTreeMap<String, (String, BTreeSet<String>)>,
+    /// The places that have changed since somebody looked at a gateway. Without an entry all of them must be looked at.
+    changed: HashMap<String, BTreeSet<Place>>,
     news: watch::Sender<()>,
 }
 
 impl Default for Leads {
     fn default() -> Self {
-        let (by_place, by_gateway, led, upgrades) = Default::default();
-        Self { by_place, by_gateway, led, upgrades, news: watch::Sender::new(()) }
+        let (by_place, by_gateway, led, upgrades, changed) = Default::default();
+        Self { by_place, by_gateway, led, upgrades, changed, news: watch::Sender::new(()) }
     }
 }
 
@@ -86,14 +130,24 @@ impl Leads {
                 && let Some(places) = self.by_gateway.get_mut(&before)
             {
                 places.remove(place);
+                self.mark(&before, place);
             }
             if let Some(gateway) = gateway {
+                self.mark(gateway, place);
                 self.by_place.insert(place.clone(), gateway.clone());
                 self.by_gateway.entry(gateway.clone()).or_default().insert(place.clone());
             }
         }
         if changed {
             self.news.send_replace(());
+        }
+    }
+
+    fn mark(&mut self, gateway: &str, place: &Place) {
+        let Some(changed) = self.changed.get_mut(gateway) else { return };
+        changed.insert(place.clone());
+        if changed.len() > MAX_CHANGED {
+            self.changed.remove(gateway);
         }
     }
 
@@ -107,15 +161,17 @@ impl Leads {
         }
         let now = (publish.gateway_id.clone(), named);
         if self.upgrades.get(&*publish.id) != Some(&now) {
-            self.upgrades.insert(publish.id.to_string(), now);
-            self.news.send_replace(());
+            self.gateway_changed(&publish.gateway_id);
+            if let Some((former, _)) = self.upgrades.insert(publish.id.to_string(), now) {
+                self.gateway_changed(&former);
+            }
         }
     }
 
     /// A publish is gone, or upgrades to nothing unusual.
     pub(super) fn forget_upgrades(&mut self, publish: &str) {
-        if self.upgrades.remove(publish).is_some() {
-            self.news.send_replace(());
+        if let Some((gateway, _)) = self.upgrades.remove(publish) {
+            self.gateway_changed(&gateway);
         }
     }
 
@@ -140,8 +196,31 @@ impl Leads {
     }
 
     /// A gateway has other listeners or settings, or is gone.
-    pub(super) fn gateway_changed(&self) {
+    pub(super) fn gateway_changed(&mut self, id: &str) {
+        self.changed.remove(id);
         self.news.send_replace(());
+    }
+
+    /// The hosts of a gateway that have changed, with the ports where they are now.
+    fn take_changed(&mut self, gateway: &ir::Gateway) -> Option<Vec<ChangedHost>> {
+        let changed = std::mem::take(self.changed.get_mut(&gateway.id)?);
+        let mut hosts: BTreeMap<Arc<str>, BTreeMap<u16, bool>> = BTreeMap::new();
+        for Place { port, host } in changed {
+            if let Some(host) = host {
+                hosts.entry(host).or_default().insert(port, false);
+            }
+        }
+        let there = self.by_gateway.get(&*gateway.id);
+        let is_there = |place: &Place| there.is_some_and(|places| places.contains(place));
+        for (host, ports) in &mut hosts {
+            for listener in &gateway.listeners {
+                let place = Place { port: listener.port, host: Some(host.clone()) };
+                if is_there(&place) {
+                    ports.insert(listener.port, true);
+                }
+            }
+        }
+        Some(hosts.into_iter().map(|(host, ports)| ChangedHost { host, ports }).collect())
     }
 
     fn led(&self, gateway: &str) -> impl Iterator<Item = &Arc<str>> {
@@ -164,22 +243,39 @@ impl Fleet {
         self.lock().leads.news.subscribe()
     }
 
-    /// The gateway, and the hosts that are served there.
+    /// The gateway, and the hosts that are served there. [`Self::changed_hosts`] says which of them come and go from now on.
     pub fn wanted(&self, gateway: &str) -> Option<Wanted> {
-        let core = self.lock();
-        let mut hosts: BTreeMap<u16, BTreeSet<String>> = BTreeMap::new();
+        let mut core = self.lock();
+        let known = core.assembly.gateway(gateway)?.clone();
+        core.leads.changed.insert(gateway.to_owned(), BTreeSet::new());
+        let mut hosts: BTreeMap<u16, BTreeSet<Arc<str>>> = BTreeMap::new();
         for place in core.leads.by_gateway.get(gateway).into_iter().flatten() {
-            let host = place.host.as_deref().map(str::to_owned);
-            hosts.entry(place.port).or_default().extend(host);
+            hosts.entry(place.port).or_default().extend(place.host.clone());
         }
         let upgrades = core.leads.upgrades_of(gateway);
-        Some(Wanted { gateway: core.assembly.gateway(gateway)?.clone(), hosts, upgrades })
+        Some(Wanted { gateway: known, hosts, upgrades })
+    }
+
+    /// The hosts that have come or gone since this or [`Self::wanted`] was asked. `None` if something else has changed, or
+    /// too much.
+    pub fn changed_hosts(&self, gateway: &str) -> Option<Vec<ChangedHost>> {
+        let mut core = self.lock();
+        let Core { assembly, leads, .. } = &mut *core;
+        leads.take_changed(assembly.gateway(gateway)?)
     }
 
     /// Records which hosts lead to a gateway; `None` when it is attached no more.
     pub fn set_led(&self, gateway: &str, led: Option<Led>) {
         let mut core = self.lock();
         core.set_led(gateway, led);
+        core.follow_all();
+        self.tell(core);
+    }
+
+    /// Records where some of the hosts of an attached gateway stand.
+    pub fn lead(&self, gateway: &str, hosts: &[(Arc<str>, Stands)]) {
+        let mut core = self.lock();
+        core.lead(gateway, hosts);
         core.follow_all();
         self.tell(core);
     }
@@ -190,12 +286,13 @@ impl Core {
         let now = led.clone().unwrap_or_default();
         let before = match led {
             Some(led) => self.leads.led.insert(gateway.to_owned(), led),
-            None => self.leads.led.remove(gateway),
+            None => {
+                self.leads.changed.remove(gateway);
+                self.leads.led.remove(gateway)
+            }
         };
         let before = before.unwrap_or_default();
-        let targets = self.tracker.targets().filter(|(_, target)| target.serves(gateway));
-        let targets: Vec<_> = targets.map(|(id, _)| id).collect();
-        for target in targets {
+        for target in self.targets_of(gateway) {
             for host in now.hosts.difference(&before.hosts) {
                 self.acks.acked(target, &key(host), Some(LEADS));
             }
@@ -209,8 +306,47 @@ impl Core {
         }
     }
 
+    fn lead(&mut self, gateway: &str, hosts: &[(Arc<str>, Stands)]) {
+        let led = self.leads.led.entry(gateway.to_owned()).or_default();
+        let mut changed = Vec::new();
+        for (host, now) in hosts {
+            let before = led.stands(host);
+            if before != *now {
+                led.put(host, *now);
+                changed.push((host, before, *now));
+            }
+        }
+        let targets = self.targets_of(gateway);
+        for (host, before, now) in changed {
+            let (led, leads) = (before == Stands::Leads, now == Stands::Leads);
+            if led != leads {
+                let version = leads.then_some(LEADS);
+                targets.iter().for_each(|target| self.acks.acked(*target, &key(host), version));
+            }
+            if [before, now].iter().any(|it| matches!(it, Stands::Refused(_))) {
+                self.stale_at(gateway, host);
+            }
+        }
+    }
+
+    fn targets_of(&self, gateway: &str) -> Vec<TargetId> {
+        let targets = self.tracker.targets().filter(|(_, target)| target.serves(gateway));
+        targets.map(|(id, _)| id).collect()
+    }
+
+    /// The publishes at a host may have another status.
+    fn stale_at(&mut self, gateway: &str, host: &Arc<str>) {
+        let listeners = self.assembly.gateway(gateway).into_iter().flat_map(|it| &it.listeners);
+        let places = listeners.map(|it| Place { port: it.port, host: Some(host.clone()) });
+        let names: Vec<String> = places.map(|place| place.name()).collect();
+        for name in names {
+            let ids = self.assembly.publishes_of(gateway, SCOPE, &name);
+            ids.iter().for_each(|id| self.note_stale(id));
+        }
+    }
+
     /// What already leads to the gateway of a new target.
-    pub(super) fn tell_led(&mut self, target: super::tracker::TargetId, gateway: &str) {
+    pub(super) fn tell_led(&mut self, target: TargetId, gateway: &str) {
         let hosts: Vec<_> = self.leads.led(gateway).cloned().collect();
         hosts.iter().for_each(|host| self.acks.acked(target, &key(host), Some(LEADS)));
     }

@@ -111,8 +111,8 @@ fn routes(
 /// Longer base paths first, then the order of the list: that of a host.
 pub(crate) fn in_order<T: std::ops::Deref<Target = Content>>(members: &mut [T]) {
     members.sort_by(|a, b| {
-        let place = |it: &Content| (std::cmp::Reverse(depth(&it.base_path)), it.base_path.clone());
-        place(a).cmp(&place(b))
+        let deeper = depth(&b.base_path).cmp(&depth(&a.base_path));
+        deeper.then_with(|| a.base_path.cmp(&b.base_path))
     });
 }
 
