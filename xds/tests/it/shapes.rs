@@ -7,7 +7,7 @@ use crate::peer::{A, B, Peer, put, remove, resource_set};
 /// The version up to a dash; none for those that begin with `odd`.
 fn shape(resource: &Resource) -> Option<u64> {
     let shape = resource.version().split('-').next()?;
-    (shape != "odd").then(|| shape.len() as u64)
+    (shape != "odd").then_some(shape.len() as u64)
 }
 
 fn peer(set: &ResourceSet) -> Peer {
