@@ -90,8 +90,18 @@ struct Probe {
     /// The question under way about it.
     asking: Option<Asking>,
     is_late: bool,
-    /// Accepted revisions by set, each with the mark after it; none until one is written.
-    waiting: HashMap<String, (u64, Option<u64>)>,
+    /// Accepted revisions by set.
+    waiting: HashMap<String, Waiting>,
+}
+
+/// An accepted revision.
+#[derive(Debug)]
+struct Waiting {
+    revision: u64,
+    /// The mark after it; none until one is written.
+    mark: Option<u64>,
+    /// Whether proxies are known not to have it.
+    is_late: bool,
 }
 
 /// A question under way, which ends with this.
@@ -108,7 +118,7 @@ impl Probes {
         let new = || Probe { asked: now_ms, ..Probe::default() };
         let probe = self.gateways.entry(gateway.to_owned()).or_insert_with(new);
         (probe.asking, probe.is_late) = (None, false);
-        probe.waiting.values_mut().for_each(|(_, mark)| *mark = None);
+        probe.waiting.values_mut().for_each(|waiting| waiting.mark = None);
         probe.asked
     }
 
@@ -119,7 +129,8 @@ impl Probes {
     /// A revision was accepted: it waits for the mark after it.
     pub(super) fn accepted(&mut self, gateway: &str, set: &str, revision: u64) {
         if let Some(probe) = self.gateways.get_mut(gateway) {
-            probe.waiting.insert(set.to_owned(), (revision, None));
+            let waiting = Waiting { revision, mark: None, is_late: false };
+            probe.waiting.insert(set.to_owned(), waiting);
         }
     }
 
@@ -134,14 +145,16 @@ impl Probes {
     pub(super) fn next_mark(&mut self, gateway: &str, now_ms: u64) -> Option<u64> {
         let probe = self.gateways.get_mut(gateway)?;
         let is_free = probe.asking.is_none() || probe.is_late;
-        let unmarked = probe.waiting.values().any(|(_, mark)| mark.is_none());
+        let unmarked = probe.waiting.values().any(|waiting| waiting.mark.is_none());
         if !is_free || !unmarked {
             return None;
         }
         // Marks grow over restarts, so that one of a former process is never taken for a later one.
         let mark = now_ms.max(probe.asked + 1);
         probe.asked = mark;
-        probe.waiting.values_mut().for_each(|(_, of)| *of = Some(of.unwrap_or(mark)));
+        for waiting in probe.waiting.values_mut() {
+            waiting.mark.get_or_insert(mark);
+        }
         Some(mark)
     }
 
@@ -178,16 +191,27 @@ impl Probes {
         if told.mark != probe.asked || told.answer == Answer::Found {
             return Vec::new();
         }
-        let marked = |(set, (_, mark)): (&String, &(u64, Option<u64>))| {
-            mark.is_some_and(|mark| mark <= told.mark).then(|| set.clone())
+        let marked = |(set, waiting): (&String, &Waiting)| {
+            waiting.mark.is_some_and(|mark| mark <= told.mark).then(|| set.clone())
         };
         let sets: Vec<_> = probe.waiting.iter().filter_map(marked).collect();
         match told.answer {
             Answer::Found => {}
-            Answer::Late => probe.is_late = true,
-            Answer::Served | Answer::Unreached | Answer::Unwritten => {
+            Answer::Late => {
+                probe.is_late = true;
+                let late = probe.waiting.iter_mut().filter(|(set, _)| sets.contains(set));
+                late.for_each(|(_, waiting)| waiting.is_late = true);
+            }
+            Answer::Served | Answer::Unreached => {
                 (probe.asking, probe.is_late) = (None, false);
                 probe.waiting.retain(|set, _| !sets.contains(set));
+            }
+            Answer::Unwritten => {
+                (probe.asking, probe.is_late) = (None, false);
+                // What proxies were known not to have is not served because the next mark cannot be written: it is asked for again.
+                probe.waiting.retain(|set, waiting| waiting.is_late || !sets.contains(set));
+                let late = probe.waiting.values_mut().filter(|waiting| waiting.is_late);
+                late.for_each(|waiting| waiting.mark = None);
             }
         }
         sets
@@ -197,7 +221,7 @@ impl Probes {
     pub(super) fn serving(&self, gateway: &str, set: &str, revision: u64) -> Serving {
         let Some(probe) = self.gateways.get(gateway) else { return Serving::Yes };
         match probe.waiting.get(set) {
-            Some((of, mark)) if *of == revision => match probe.is_late && mark.is_some() {
+            Some(waiting) if waiting.revision == revision => match waiting.is_late {
                 true => Serving::No,
                 false => Serving::Asked,
             },
@@ -230,7 +254,7 @@ pub(super) async fn ask(
     };
     let (begun, mut waits) = (Instant::now(), Backoff::new(SHORTEST, LONGEST));
     let mut since_written = None;
-    let (mut found, mut reached, mut is_late) = (false, false, false);
+    let (mut found, mut reached, mut is_late) = (None::<Instant>, false, false);
     let mut addresses = Vec::new();
     loop {
         if addresses.is_empty() {
@@ -241,8 +265,9 @@ pub(super) async fn ask(
             if addresses.is_empty() {
                 return tell(Answer::Unreached);
             }
-            if !found {
-                found = true;
+            if found.is_none() {
+                // The mark is written from now on.
+                found = Some(Instant::now());
                 tell(Answer::Found);
             }
         }
@@ -259,7 +284,7 @@ pub(super) async fn ask(
             return tell(Answer::Unreached);
         }
         // What they answer says nothing then.
-        if begun.elapsed() > LATE && since_written.is_none() {
+        if found.is_some_and(|at| at.elapsed() > LATE) && since_written.is_none() {
             return tell(Answer::Unwritten);
         }
         if since_written.is_some_and(|since| since.elapsed() > LATE) && !is_late {
@@ -387,5 +412,21 @@ mod tests {
         let (mut probes, mark) = two_that_wait();
         assert_eq!(probes.told(&told(mark, Answer::Unwritten)).len(), 2);
         assert_eq!(probes.serving("g", "a", 1), Serving::Yes, "as where nobody can be asked");
+    }
+
+    #[test]
+    fn what_proxies_do_not_have_is_not_served_because_a_later_mark_cannot_be_written() {
+        let (mut probes, mark) = two_that_wait();
+        probes.told(&told(mark, Answer::Late));
+        probes.accepted("g", "c", 1);
+        let next = probes.next_mark("g", mark).unwrap();
+        probes.asking("g", CancellationToken::new(), CancellationToken::new());
+        assert_eq!(probes.serving("g", "a", 1), Serving::No, "while it is asked further");
+        assert_eq!(probes.told(&told(next, Answer::Unwritten)).len(), 3);
+        assert_eq!(probes.serving("g", "c", 1), Serving::Yes);
+        assert_eq!(probes.serving("g", "a", 1), Serving::No);
+        let again = probes.next_mark("g", next).unwrap();
+        assert_eq!(probes.told(&told(again, Answer::Served)).len(), 2);
+        assert_eq!(probes.serving("g", "a", 1), Serving::Yes);
     }
 }
