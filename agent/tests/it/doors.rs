@@ -143,7 +143,8 @@ async fn a_wildcard_is_served_by_envoys_with_the_module_and_the_others_are_named
     assert_eq!(error.resource, WILDCARD);
     assert!(error.hint.contains("old"), "{}", error.hint);
     becomes(false).await;
-    assert_eq!((new.scopes().len(), other.scopes().len()), (2, 1));
+    let scopes = || (new.scopes().len(), other.scopes().len());
+    eventually("each has its scopes", || (scopes() == (2, 1)).then_some(())).await;
     reported(&control, 0, "is active", active(1, 2)).await;
     assert!(module.knows(WILDCARD));
 

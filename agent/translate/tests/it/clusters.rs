@@ -21,6 +21,12 @@ fn at(host: &'static str, port: u32) -> impl Fn(&mut pb::Backend) {
     move |backend| backend.endpoints = vec![pb::Endpoint { host: host.into(), port, weight: 1 }]
 }
 
+/// Endpoints are ejected and checked only if there is another one.
+fn two(backend: &mut pb::Backend) {
+    let endpoint = |host: &str| pb::Endpoint { host: host.into(), port: 80, weight: 1 };
+    backend.endpoints = vec![endpoint("9.9.9.9"), endpoint("9.9.9.10")];
+}
+
 #[test]
 fn clusters_that_differ_in_addresses_have_one_shape() {
     let one = shape(&at("10.0.0.1", 80));
@@ -32,7 +38,7 @@ fn clusters_that_differ_in_addresses_have_one_shape() {
 
 #[test]
 fn clusters_that_differ_in_anything_else_do_not() {
-    let one = shape(&at("10.0.0.1", 80));
+    let one = shape(&two);
     let others: [(&str, Edit<'_>); 5] = [
         ("endpoints", &|b| b.endpoints.push(pb::Endpoint { port: 81, ..b.endpoints[0].clone() })),
         ("protocol", &|b| b.protocol = pb::backend::Protocol::Http2.into()),
@@ -45,7 +51,7 @@ fn clusters_that_differ_in_anything_else_do_not() {
     ];
     for (what, edit) in others {
         let other = shape(&|backend| {
-            at("10.0.0.1", 80)(backend);
+            two(backend);
             edit(backend);
         });
         assert!(other.is_some(), "{what}");
@@ -58,12 +64,13 @@ fn what_is_resolved_checked_or_encrypted_is_waited_for() {
     let waited_for: [(&str, Edit<'_>); 3] = [
         ("resolved", &at("backend.example.com", 80)),
         ("checked", &|b| {
-            at("10.0.0.1", 80)(b);
+            two(b);
             b.health_check = Some(pb::HealthCheck { path: "/ok".into(), ..Default::default() });
         }),
         ("encrypted", &|b| {
             at("10.0.0.1", 443)(b);
             b.protocol = pb::backend::Protocol::Http1Tls.into();
+            b.tls = Some(pb::UpstreamTls::default());
         }),
     ];
     for (what, edit) in waited_for {
