@@ -104,8 +104,11 @@ impl Seen {
         self.revision + self.revisions.get(gateway).copied().unwrap_or_default()
     }
 
+    /// Those of others are as many as somebody names in routes, and a new one of ours is another [`Self::revision`] anyway.
     fn changed(&mut self, gateway: Name) {
-        *self.revisions.entry(gateway).or_default() += 1;
+        if self.gateways.contains_key(&gateway) {
+            *self.revisions.entry(gateway).or_default() += 1;
+        }
     }
 
     /// Takes a change. `scope` tells lists of different namespaces apart.

@@ -272,7 +272,7 @@ impl TypeStream {
 
     /// Whether there may be something to send that was not looked at.
     pub(super) fn looks_again(&self) -> bool {
-        self.looks_again && self.in_flight.is_none()
+        self.looks_again && self.in_flight.is_none() && self.has_work()
     }
 
     pub(super) fn has_removals(&self) -> bool {
