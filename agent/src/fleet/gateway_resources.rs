@@ -255,10 +255,9 @@ pub(super) const HANG_ON_A_LISTENER: [&str; 3] = [EXTENSION, SCOPE, ROUTES];
 /// How many scopes or tables a response may have. Envoy rejects a message as a whole without naming what is
 /// wrong, and keeps the good ones of a rejected message without serving them. So those that none has
 /// accepted go in small numbers, apart from others: 64 are compiled in about 10 ms, and a wrong one
-/// among them is found in 13 messages. What needs no proof goes in larger ones, which Envoy takes in 5 to 10 ms:
-/// a change that comes meanwhile waits for one or two of them.
+/// among them is found in 13 messages.
 const BATCHES: Batching =
-    Batching::UpTo { unproven: 64, unproven_bytes: 1 << 20, proven: 256, proven_bytes: 512 << 10 };
+    Batching::UpTo { unproven: 64, unproven_bytes: 1 << 20, proven: 1024, proven_bytes: 2 << 20 };
 
 /// How each type is sent to Envoy. Listeners and filters are never split. Clusters, scopes and route
 /// tables are: a new Envoy opens its ports only when it has the enforcement filter, which it gets after

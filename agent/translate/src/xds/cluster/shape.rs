@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint};
 use prost::Message;
 
-/// The shape of an encoded cluster: all of it but its name, addresses and ports. Envoy adds one whose shape it
+/// The shape of an encoded cluster: all of it but its name, addresses, ports and timeout. Envoy adds one whose shape it
 /// has taken before while it handles the message, so that the next message may refer to it. `None` if it may
 /// refuse it nevertheless, or takes time: names are resolved, endpoints are checked, certificates are read.
 pub fn shape(cluster: &[u8]) -> Option<u64> {
@@ -25,6 +25,7 @@ pub fn shape(cluster: &[u8]) -> Option<u64> {
         return None;
     }
     cluster.name.clear();
+    cluster.connect_timeout.take().filter(|time| time.seconds > 0 || time.nanos > 0)?;
     clear_addresses(cluster.load_assignment.as_mut()?)?;
     let mut hasher = DefaultHasher::new();
     cluster.encode_to_vec().hash(&mut hasher);
