@@ -114,7 +114,8 @@ impl Kept {
         self.path.with_extension("journal")
     }
 
-    /// Writes all, and begins the journal again. A crash in between reads changes that are in both.
+    /// Writes all, and begins the journal again. After a crash in between the journal is older than the list: what it says of
+    /// a host holds until the API server tells.
     fn save(&mut self) -> io::Result<()> {
         let draft = self.path.with_extension("json.new");
         let open = |path: &Path| {
